@@ -1,0 +1,227 @@
+"""The broker's public face: the broker itself, in-process clients, and the ports that others implement.
+
+Knows: how a service takes part without a socket.
+Does not know: what services do.
+Spec: design: services speak to a `Bus`, and never reach into the broker.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from .access.ports import AccessRefusedError, Authenticator, ConnectRequest
+from .access.principal import Permissions, Principal
+from .engine import Origin, Stats
+from .protocol.errors import BrokerError, LocalUsageError
+from .protocol.packets import TopicFilter, TopicName
+from .protocol.properties import NO_PROPERTIES, Properties
+from .protocol.topics import check_topic_filter, check_topic_name
+from .server import Server
+from .session.message import ApplicationMessage
+from .settings import BrokerSettings
+from .storage import MemoryStore, SessionStore
+from .transport import ListenerAddress, TLSFilesError
+
+__all__ = [
+    "AccessRefusedError",
+    "Authenticator",
+    "Broker",
+    "BrokerError",
+    "Bus",
+    "BusClosedError",
+    "ConnectRequest",
+    "InProcessClient",
+    "ListenerAddress",
+    "MemoryStore",
+    "Message",
+    "Origin",
+    "Permissions",
+    "Principal",
+    "SessionStore",
+    "Stats",
+    "TLSFilesError",
+]
+
+
+class BusClosedError(BrokerError):
+    """The bus was closed; no more messages will come."""
+
+
+class Message(Struct, frozen=True, gc=False):
+    """An Application Message as services see it; `origin` is None for messages of services."""
+
+    topic: str
+    payload: bytes
+    qos: int = 0
+    is_retain: bool = False
+    properties: Properties = NO_PROPERTIES
+    origin: Origin | None = None
+
+
+class Bus(Protocol):
+    """How a service of one tenant takes part in messaging, here or beside a foreign broker."""
+
+    def subscribe(self, *topic_filters: str, qos: int = 1) -> None:
+        """Receive what matches the filters, from now on."""
+
+    async def receive(self) -> Sequence[Message]:
+        """Wait for the next batch of at least one message, in the order of arrival.
+
+        Raises:
+            BusClosedError: there will be none.
+        """
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 0,
+        is_retain: bool = False,
+        properties: Properties = NO_PROPERTIES,
+        supersede_key: bytes | None = None,
+    ) -> None:
+        """Publish a message.
+
+        With `supersede_key`, one that still waits for a Session may be replaced by a later one of the
+        same topic and key; one that is in flight never is.
+        """
+
+    def close(self) -> None:
+        """Receive nothing more; a waiting `receive` raises BusClosedError."""
+
+
+class InProcessClient:
+    """A service's place in the broker of its own process; made by `Broker.in_process_client`.
+
+    Messages come in batches and are never dropped: when too many wait, those who publish them are
+    not read from until the batch is taken.
+    """
+
+    def __init__(self, server: Server, name: str, tenant: str) -> None:
+        self._server = server
+        self._tenant = tenant
+        self._filters: list[TopicFilter] = []
+        self._arrival = asyncio.Event()
+        self._mailbox = server.engine.open_mailbox(name, self._arrival.set)
+        self._is_closed = False
+
+    def subscribe(self, *topic_filters: str, qos: int = 1) -> None:
+        """Receive what matches the filters, from now on; `qos` bounds nothing inside a process.
+
+        Raises:
+            TopicFilterInvalidError: a filter breaks the rules of v5 §4.7.
+            LocalUsageError: the client is closed.
+        """
+        if self._is_closed:
+            raise LocalUsageError("subscribe on a closed client")
+        encoded = [TopicFilter(topic_filter.encode()) for topic_filter in topic_filters]
+        for topic_filter in encoded:
+            check_topic_filter(topic_filter)
+        for topic_filter in encoded:
+            self._server.engine.subscribe_mailbox(self._tenant, self._mailbox, topic_filter)
+        self._filters += encoded
+
+    async def receive(self) -> Sequence[Message]:
+        """Wait for the next batch of at least one message, in the order of arrival.
+
+        Raises:
+            BusClosedError: the client is closed.
+        """
+        while not self._mailbox.messages:
+            if self._is_closed:
+                raise BusClosedError("the in-process client is closed")
+            self._arrival.clear()
+            await self._arrival.wait()
+        messages = self._server.engine.take_mailbox(self._mailbox)
+        self._server.settle()
+        return [_message(message) for message in messages]
+
+    def publish(
+        self,
+        topic: str,
+        payload: bytes,
+        *,
+        qos: int = 0,
+        is_retain: bool = False,
+        properties: Properties = NO_PROPERTIES,
+        supersede_key: bytes | None = None,
+    ) -> None:
+        """Publish a message; it is on its way at the end of this loop turn.
+
+        Raises:
+            TopicNameInvalidError: the topic breaks the rules of v5 §4.7.
+        """
+        name = TopicName(topic.encode())
+        check_topic_name(name)
+        now = self._server.now()
+        interval = properties.message_expiry_interval
+        message = ApplicationMessage(
+            name,
+            payload,
+            qos,
+            is_retain,
+            properties,
+            None if interval is None else now + interval,
+            None,
+            supersede_key,
+        )
+        self._server.engine.publish(self._tenant, message, now)
+        self._server.settle()
+
+    def close(self) -> None:
+        """Receive nothing more; a waiting `receive` raises BusClosedError."""
+        if not self._is_closed:
+            self._is_closed = True
+            self._server.engine.close_mailbox(self._tenant, self._mailbox, self._filters)
+            self._server.settle()
+            self._arrival.set()
+
+
+class Broker:
+    """An MQTT 3.1.1 and 5 broker on the running event loop. Serves once."""
+
+    def __init__(
+        self, settings: BrokerSettings, *, authenticator: Authenticator, store: SessionStore | None = None
+    ) -> None:
+        self._server = Server(settings, authenticator=authenticator, store=store)
+
+    @property
+    def stats(self) -> Stats:
+        """Counts since the start."""
+        return self._server.engine.stats
+
+    async def serve(self, *, started: Callable[[Sequence[ListenerAddress]], None]) -> None:
+        """Listen until `stop`, then tell everybody, drain and return; `started` learns the addresses.
+
+        Raises:
+            TLSFilesError, OSError: a listener cannot be opened.
+            StorageError: the store failed; nothing was acknowledged for what it did not take.
+        """
+        await self._server.serve(started=started)
+
+    def stop(self) -> None:
+        """Let `serve` come to its end."""
+        self._server.stop()
+
+    def rules_changed(self) -> None:
+        """Principals may answer differently from now on."""
+        self._server.engine.rules_changed()
+
+    def in_process_client(self, name: str, *, tenant: str = "default") -> InProcessClient:
+        """Return a new client without a socket; `name` is for logs and metrics."""
+        return InProcessClient(self._server, name, tenant)
+
+
+def _message(message: ApplicationMessage) -> Message:
+    origin = message.origin
+    return Message(
+        message.topic.decode(),
+        message.payload,
+        message.qos,
+        message.is_retain,
+        message.properties,
+        origin if isinstance(origin, Origin) else None,
+    )

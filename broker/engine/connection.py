@@ -1,0 +1,181 @@
+"""A Network Connection as the engine serves it: protocol state, and who and what is behind it.
+
+Knows: its principal, Session, tenant, cached routes, acknowledgements in order, what holds its reading.
+Does not know: sockets; the shell hangs itself on `shell` and is opaque here.
+Spec: v5 §4.6; v3.1.1 §4.6.
+"""
+
+import enum
+from collections import deque
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from msgspec import Struct
+
+from ..access.principal import ClientCertificate, Permissions, Principal
+from ..protocol.connection import Connection
+from ..protocol.errors import LocalUsageError
+from ..protocol.packets import Connect, ControlPacket
+from ..routing.plan import Group
+from ..routing.tree import SharedGroup
+from ..session.message import Delivery
+from ..session.records import Commit
+from ..session.session import Session
+from .mailbox import Mailbox
+
+_PUBACK_HEADER: Final = 0x40
+
+
+class Origin(Struct, frozen=True):
+    """Who published a message; `is_will` where it was the Will, sent after the Client was gone."""
+
+    client_id: str
+    principal: Principal | None
+    is_will: bool = False
+
+
+class Audience(Struct, frozen=True):
+    """Who gets the messages of one topic: Sessions in groups, shared Subscriptions, services."""
+
+    groups: Sequence[Group[Session]]
+    shared: Sequence[SharedGroup[Session]]
+    mailboxes: Sequence[Mailbox]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody subscribes."""
+        return not (self.groups or self.shared or self.mailboxes)
+
+
+class Route(Struct, frozen=True, gc=False):
+    """What one connection's messages on one topic meet; holds for one generation of its tenant.
+
+    `is_plain`: publishing is allowed and only Sessions listen, each by its own Subscription.
+    """
+
+    generation: int
+    may_publish: bool
+    may_retain: bool
+    is_plain: bool
+    audience: Audience
+
+
+class Hold(enum.Flag):
+    """Why nothing is read from a connection at the moment."""
+
+    NONE = 0
+    AUTHENTICATING = enum.auto()
+    BUDGET = enum.auto()
+    MAILBOX_FULL = enum.auto()
+    ACKNOWLEDGEMENTS = enum.auto()
+
+
+class ServedConnection(Connection):
+    """What the engine keeps per Network Connection."""
+
+    __slots__ = (
+        "_acknowledgements",
+        "_dirty",
+        "backlog",
+        "certificate",
+        "client_id",
+        "congested_since",
+        "connect",
+        "hold",
+        "listener",
+        "origin",
+        "peer_address",
+        "principal",
+        "routes",
+        "session",
+        "shell",
+        "tenant_name",
+    )
+
+    def __init__(
+        self,
+        *,
+        listener: str,
+        tenant_name: str,
+        peer_address: str,
+        certificate: ClientCertificate | None,
+        connect_packet_size_maximum: int,
+        dirty: list[Connection],
+        now: float,
+    ) -> None:
+        super().__init__(connect_packet_size_maximum=connect_packet_size_maximum, now=now)
+        self.listener = listener
+        self.tenant_name = tenant_name
+        self.peer_address = peer_address
+        self.certificate = certificate
+        self.client_id = ""
+        #: The CONNECT that waits for its answer.
+        self.connect: Connect | None = None
+        self.principal: Principal | None = None
+        self.origin: Origin | None = None
+        self.session: Session | None = None
+        self.routes: dict[bytes, Route] = {}
+        #: Retained messages still to be sent, a slice per turn.
+        self.backlog: deque[Iterator[Delivery]] = deque()
+        self.hold = Hold.NONE
+        #: Since when (seconds) the peer takes nothing, None while it does.
+        self.congested_since: float | None = None
+        #: The transport's own object for this connection.
+        self.shell: object | None = None
+        self._dirty = dirty
+        self._acknowledgements: deque[tuple[bytes, Commit | None]] = deque()
+
+    def write(self, frame: bytes) -> None:
+        """Put an encoded packet into `outgoing`."""
+        if not self.outgoing:
+            self._dirty.append(self)
+        self.outgoing.append(frame)
+
+    def write_packet(self, packet: ControlPacket) -> None:
+        """Encode a packet into `outgoing`, unless it exceeds the peer's Maximum Packet Size."""
+        was_empty = not self.outgoing
+        if self.send(packet) and was_empty:
+            self._dirty.append(self)
+
+    def acknowledge(self, frame: bytes, commit: Commit | None) -> None:
+        """Send an acknowledgement, once `commit` is done and all earlier ones are gone.
+
+        Acknowledgements leave in the order in which the packets came, so one that waits for nothing
+        does not pass one that waits for the disk (v5 [MQTT-4.6.0-2] to [MQTT-4.6.0-4]).
+        """
+        if commit is not None and not commit.is_done:
+            commit.acknowledging.append(self)
+        elif not self._acknowledgements:
+            self.write(frame)
+            return
+        self._acknowledgements.append((frame, commit))
+
+    def release(self) -> None:
+        """Send the acknowledgements that wait no longer."""
+        waiting = self._acknowledgements
+        while waiting and (waiting[0][1] is None or waiting[0][1].is_done):
+            self.write(waiting.popleft()[0])
+
+    @property
+    def attached(self) -> Session:
+        """The Session, which every CONNECTED connection has."""
+        if self.session is None:
+            raise LocalUsageError("no Session before CONNACK")
+        return self.session
+
+    @property
+    def permissions(self) -> Permissions:
+        """What the principal may do; every CONNECTED connection has one."""
+        if self.principal is None:
+            raise LocalUsageError("no principal before CONNACK")
+        return self.principal.permissions
+
+    @property
+    def unacknowledged(self) -> int:
+        """How many acknowledgements of any kind are held back."""
+        return len(self._acknowledgements)
+
+    @property
+    def unacknowledged_publishes(self) -> int:
+        """How many QoS 1 messages of the Client have no PUBACK yet."""
+        return sum(frame[0] == _PUBACK_HEADER for frame, _ in self._acknowledgements)

@@ -1,0 +1,322 @@
+"""The engine: the only writer of broker state. Packets and timers in, frames and effects out.
+
+Knows: which handler serves which packet, the budget of a turn, what the shell must do next.
+Does not know: sockets, tasks, clocks (`now` is seconds of a clock that never goes back), disks.
+Spec: v5 §3, §4; v3.1.1 §3, §4.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Final
+
+from ..access.ports import AccessRefusedError
+from ..access.principal import ClientCertificate, Principal
+from ..protocol.connection import ConnectionState
+from ..protocol.errors import PeerError, ProtocolError, UnsupportedProtocolVersionError
+from ..protocol.packets import (
+    Auth,
+    ClientId,
+    ConnAck,
+    Connect,
+    ControlPacket,
+    Disconnect,
+    PingReq,
+    PubAck,
+    PubComp,
+    Publish,
+    PubRec,
+    PubRel,
+    Subscribe,
+    TopicFilter,
+    Unsubscribe,
+)
+from ..protocol.reason_codes import ReasonCode
+from ..protocol.subscription import Subscription
+from ..session.message import ApplicationMessage
+from ..session.records import Commit, Journal, Operation
+from ..settings import LimitSettings
+from ..storage.ports import Snapshot
+from .connect import handle_authenticated, handle_connect, watch_connect
+from .connection import Hold, ServedConnection
+from .effects import Effect, Proceed
+from .holds import drained, unhold
+from .lifecycle import close_connection, end_connection, handle_disconnect
+from .mailbox import Mailbox
+from .publish import handle_publish, publish_message
+from .restore import restore
+from .state import EngineState, Tenant
+from .stats import Stats
+from .subscribe import handle_subscribe, handle_unsubscribe, send_backlog
+
+_PINGRESP: Final = b"\xd0\x00"
+
+
+class Engine:
+    """One broker's logic, without I/O.
+
+    After every call the shell looks at three lists and empties them: `effects`, `filled` (mailboxes
+    with a batch) and `dirty` (connections with frames). Before it writes `dirty` it commits what
+    `take_operations` returns and calls `committed`; only acknowledgements and QoS 2 deliveries that need that
+    commit are held back until then.
+    """
+
+    def __init__(
+        self,
+        limits: LimitSettings,
+        *,
+        journal: Journal | None,
+        new_client_id: Callable[[], ClientId],
+        now: float,
+    ) -> None:
+        self.state = EngineState(limits, journal=journal, new_client_id=new_client_id, now=now)
+
+    def restore(self, snapshot: Snapshot, now: float) -> None:
+        """Take over what a store kept; once, before the first connection."""
+        restore(self.state, snapshot, now)
+
+    # What waits for the shell.
+
+    @property
+    def stats(self) -> Stats:
+        """Counts since the start."""
+        return self.state.stats
+
+    def take_effects(self) -> list[Effect]:
+        """Return the effects since the last call, in order."""
+        effects = self.state.effects
+        self.state.effects = []
+        return effects
+
+    def take_operations(self) -> tuple[list[Operation], Commit] | None:
+        """Return what the store must commit, and the handle for `committed`; None for nothing."""
+        journal = self.state.journal
+        return journal.take() if journal is not None and journal.operations else None
+
+    def committed(self, commit: Commit, now: float) -> None:
+        """The store has the operations that came with `commit`."""
+        commit.finish(now)
+        for connection in commit.acknowledging:
+            if isinstance(connection, ServedConnection) and not connection.unacknowledged:
+                unhold(self.state, connection, Hold.ACKNOWLEDGEMENTS)
+
+    # Network Connections.
+
+    def open(
+        self,
+        *,
+        listener: str,
+        tenant: str,
+        peer_address: str,
+        certificate: ClientCertificate | None,
+        now: float,
+    ) -> ServedConnection:
+        """A peer connected, and its TLS handshake, if any, is done."""
+        state = self.state
+        connection = ServedConnection(
+            listener=listener,
+            tenant_name=tenant,
+            peer_address=peer_address,
+            certificate=certificate,
+            connect_packet_size_maximum=state.limits.connect_packet_size_maximum,
+            dirty=state.dirty,
+            now=now,
+        )
+        state.stats.connections_opened += 1
+        state.timers.add(now + state.limits.connect_timeout_s, partial(watch_connect, state), connection)
+        return connection
+
+    def receive(self, connection: ServedConnection, data: bytes, now: float) -> None:
+        """Bytes came; what they complete is handled at once, up to the budget of a turn."""
+        self.state.stats.bytes_received += len(data)
+        connection.receive(data, now=now)
+        if not connection.hold:
+            self.proceed(connection, now)
+
+    def proceed(self, connection: ServedConnection, now: float) -> None:
+        """Handle buffered packets, up to the budget of a turn, and send what waits its turn."""
+        state = self.state
+        if connection.hold or connection.state is ConnectionState.CLOSED:
+            return
+        budget = state.limits.frame_budget
+        packets = connection.events(budget)
+        try:
+            self._handle(connection, packets, now)
+            if connection.failure is not None:
+                raise connection.failure
+        except PeerError as error:
+            self._fail(connection, error, now)
+            return
+        if connection.state is not ConnectionState.CONNECTED:
+            return
+        has_backlog = bool(connection.backlog) and send_backlog(state, connection, now)
+        if has_backlog or len(packets) == budget:
+            state.effects.append(Proceed(connection))
+
+    def authenticated(
+        self, connection: ServedConnection, answer: Principal | AccessRefusedError, now: float
+    ) -> None:
+        """The Authenticator has answered."""
+        handle_authenticated(self.state, connection, answer, now)
+
+    def set_writable(self, connection: ServedConnection, is_writable: bool, now: float) -> None:
+        """The transport's buffer is full, or has room again."""
+        connection.congested_since = None if is_writable else now
+        session = connection.session
+        if session is not None:
+            session.is_writable = is_writable
+        if not is_writable:
+            limit_s = self.state.limits.slow_consumer_s
+            self.state.timers.add(now + limit_s, partial(self._watch_congestion, now), connection)
+        elif session is not None:
+            session.pump(now)
+            if connection.backlog and send_backlog(self.state, connection, now):
+                self.state.effects.append(Proceed(connection))
+
+    def lost(self, connection: ServedConnection, detail: str, now: float) -> None:
+        """The Network Connection is gone; nothing can be written any more."""
+        connection.outgoing.clear()
+        end_connection(self.state, connection, ReasonCode.UNSPECIFIED_ERROR, detail, now)
+
+    def close(self, connection: ServedConnection, reason_code: ReasonCode, detail: str, now: float) -> None:
+        """End a connection from our side, telling the peer why."""
+        close_connection(self.state, connection, reason_code, detail, now)
+
+    # Services inside the process.
+
+    def open_mailbox(self, name: str, wake: Callable[[], None]) -> Mailbox:
+        """Make the place where a service receives; `wake` tells it that a batch is there."""
+        return Mailbox(
+            name, high=self.state.limits.mailbox_messages_high, filled=self.state.filled, wake=wake
+        )
+
+    def subscribe_mailbox(self, tenant: str, mailbox: Mailbox, topic_filter: TopicFilter) -> None:
+        """Let a service receive what matches the filter, from now on."""
+        of = self.state.tenant(tenant)
+        of.services.add(Subscription(topic_filter, 2), mailbox)
+        of.changed()
+
+    def close_mailbox(self, tenant: str, mailbox: Mailbox, topic_filters: list[TopicFilter]) -> None:
+        """The service receives nothing more."""
+        of = self.state.tenant(tenant)
+        for topic_filter in topic_filters:
+            of.services.remove(topic_filter, mailbox)
+        of.changed()
+        self.take_mailbox(mailbox)
+
+    def take_mailbox(self, mailbox: Mailbox) -> list[ApplicationMessage]:
+        """Return a service's batch, and read again from publishers that were held back for it."""
+        messages = mailbox.take()
+        drained(self.state, mailbox)
+        return messages
+
+    def publish(self, tenant: str, message: ApplicationMessage, now: float) -> Commit | None:
+        """Route a service's message; returns the commit after which it is durable, None for none."""
+        return publish_message(self.state, self.state.tenant(tenant), message, now)
+
+    # Time, and the rules.
+
+    def handle_timer(self, now: float) -> None:
+        """Do what is due."""
+        self.state.timers.advance(now)
+
+    def next_timer(self) -> float | None:
+        """Return when `handle_timer` has something to do, None for never."""
+        return self.state.timers.next_due()
+
+    def rules_changed(self) -> None:
+        """Principals may answer differently from now on: forget what was decided."""
+        for tenant in self.state.tenants.values():
+            tenant.changed()
+
+    # Private.
+
+    def _handle(self, connection: ServedConnection, packets: list[ControlPacket], now: float) -> None:
+        state = self.state
+        session = connection.session
+        if session is None:
+            for packet in packets:
+                self._handle_first(connection, packet, now)
+            return
+        tenant = state.tenants[session.tenant]
+        for packet in packets:
+            kind = type(packet)
+            if kind is Publish:
+                state.stats.publishes_received += 1
+                handle_publish(state, tenant, connection, packet, now)  # type: ignore[arg-type]
+            elif kind is PubAck:
+                session.handle_puback(packet.packet_id, now)  # type: ignore[union-attr]
+            else:
+                _HANDLERS[kind](state, tenant, connection, packet, now)
+                if connection.state is ConnectionState.CLOSED:
+                    return
+
+    def _handle_first(self, connection: ServedConnection, packet: ControlPacket, now: float) -> None:
+        if isinstance(packet, Connect):
+            handle_connect(self.state, connection, packet, now)
+        elif isinstance(packet, Disconnect):
+            end_connection(self.state, connection, packet.reason_code, "DISCONNECT before CONNACK", now)
+        else:
+            raise ProtocolError("AUTH without an authentication method", spec="v5 [MQTT-4.12.0-6]")
+
+    def _fail(self, connection: ServedConnection, error: PeerError, now: float) -> None:
+        """The peer broke the protocol: tell it, where there are words for it, and close (v5 §4.13)."""
+        self.state.stats.peer_errors += 1
+        if isinstance(error, UnsupportedProtocolVersionError):
+            connection.write_packet(ConnAck(False, error.reason_code))
+        close_connection(self.state, connection, error.reason_code, str(error), now)
+
+    def _watch_congestion(self, since: float, connection: ServedConnection, now: float) -> None:
+        if connection.congested_since == since and connection.state is ConnectionState.CONNECTED:
+            self.close(connection, ReasonCode.QUOTA_EXCEEDED, "took nothing for too long", now)
+
+
+def _handle_pubrec(
+    state: EngineState, tenant: Tenant, connection: ServedConnection, packet: PubRec, now: float
+) -> None:
+    code = connection.attached.handle_pubrec(packet.packet_id, packet.reason_code, now)
+    if code is not None:
+        connection.write_packet(PubRel(packet.packet_id, code))
+
+
+def _handle_pubrel(
+    state: EngineState, tenant: Tenant, connection: ServedConnection, packet: PubRel, now: float
+) -> None:
+    code = connection.attached.release_inbound(packet.packet_id)
+    connection.write_packet(PubComp(packet.packet_id, code))
+
+
+def _handle_pubcomp(
+    state: EngineState, tenant: Tenant, connection: ServedConnection, packet: PubComp, now: float
+) -> None:
+    connection.attached.handle_pubcomp(packet.packet_id, now)
+
+
+def _handle_pingreq(
+    state: EngineState, tenant: Tenant, connection: ServedConnection, packet: PingReq, now: float
+) -> None:
+    connection.write(_PINGRESP)
+
+
+def _handle_disconnect(
+    state: EngineState, tenant: Tenant, connection: ServedConnection, packet: Disconnect, now: float
+) -> None:
+    handle_disconnect(state, connection, packet, now)
+
+
+def _handle_auth(
+    state: EngineState, tenant: Tenant, connection: ServedConnection, packet: Auth, now: float
+) -> None:
+    raise ProtocolError("AUTH without an authentication method", spec="v5 [MQTT-4.12.0-6]")
+
+
+#: One handler per packet that a CONNECTED Client may send; PUBLISH and PUBACK are served in the loop.
+_HANDLERS: Final[Mapping[type[ControlPacket], Callable[..., None]]] = {
+    PubRec: _handle_pubrec,
+    PubRel: _handle_pubrel,
+    PubComp: _handle_pubcomp,
+    Subscribe: handle_subscribe,
+    Unsubscribe: handle_unsubscribe,
+    PingReq: _handle_pingreq,
+    Disconnect: _handle_disconnect,
+    Auth: _handle_auth,
+}

@@ -1,0 +1,141 @@
+"""How connections and Sessions end: DISCONNECT, loss, errors, expiry, and the Will that may follow.
+
+Knows: the order of the end: tell the peer, detach, publish or schedule the Will, end or schedule the Session.
+Does not know: how they begin (connect).
+Spec: v5 §3.1.2.5, §3.1.2.11.2, §3.14, §4.13; v3.1.1 §3.1.2.5, §3.14, §4.8.
+"""
+
+from functools import partial
+
+from msgspec.structs import replace
+
+from ..protocol.connection import ConnectionState
+from ..protocol.errors import ProtocolError
+from ..protocol.packets import V5, ClientId, Disconnect
+from ..protocol.reason_codes import ReasonCode
+from ..session.records import DropSession, DropWill, PutSession
+from ..session.session import NEVER_EXPIRES, Session, Will
+from .connection import ServedConnection
+from .effects import Close
+from .publish import publish_message, travelling
+from .state import EngineState
+
+
+def handle_disconnect(
+    state: EngineState, connection: ServedConnection, packet: Disconnect, now: float
+) -> None:
+    """The Client takes its leave; its Will goes with it unless it asks for it (v5 §3.14.4).
+
+    Raises:
+        ProtocolError: it turns a Session that ends with the connection into one that does not.
+    """
+    session = connection.attached
+    interval = packet.properties.session_expiry_interval
+    if interval is not None:
+        if session.expiry_interval == 0 and interval > 0:
+            raise ProtocolError("Session Expiry Interval was 0 at CONNECT", spec="v5 §3.14.2.2.2")
+        session.expiry_interval = min(interval, state.limits.session_expiry_maximum_s)
+    if packet.reason_code is not ReasonCode.DISCONNECT_WITH_WILL_MESSAGE:
+        drop_will(state, session)
+    end_connection(state, connection, packet.reason_code, "DISCONNECT from the client", now)
+
+
+def close_connection(
+    state: EngineState, connection: ServedConnection, reason_code: ReasonCode, detail: str, now: float
+) -> None:
+    """End a connection from our side, telling a v5 Client why (v5 [MQTT-3.14.0-1])."""
+    if connection.state is ConnectionState.CONNECTED and connection.version == V5:
+        connection.write_packet(Disconnect(reason_code))
+    end_connection(state, connection, reason_code, detail, now)
+
+
+def end_connection(
+    state: EngineState, connection: ServedConnection, reason_code: ReasonCode, detail: str, now: float
+) -> None:
+    """Close the connection and let its Session go on without it, or end."""
+    if connection.state is ConnectionState.CLOSED:
+        return
+    connection.close()
+    connection.routes.clear()
+    connection.backlog.clear()
+    state.effects.append(Close(connection, reason_code, detail))
+    session = connection.session
+    if session is not None and session.connection is connection:
+        connection.session = None
+        _detach(state, session, now)
+
+
+def end_session(state: EngineState, session: Session, now: float) -> None:
+    """Forget a Session that has no connection, publishing a Will that still waits (v5 §3.1.2.5)."""
+    publish_will(state, session, now)
+    tenant = state.tenant(session.tenant)
+    for topic_filter in session.subscriptions:
+        tenant.tree.remove(topic_filter, session)
+    if session.subscriptions:
+        tenant.changed()
+    del tenant.sessions[session.client_id]
+    state.session_count -= 1
+    if session.is_durable and state.journal is not None:
+        state.journal.append(DropSession(session.tenant, session.client_id))
+
+
+def publish_will(state: EngineState, session: Session, now: float) -> None:
+    """Publish the Session's Will if there is one, and forget it (v5 [MQTT-3.1.2-8])."""
+    if session.will is not None:
+        will = session.will
+        session.will = None
+        publish_will_message(state, session.tenant, session.client_id, will, now)
+
+
+def publish_will_message(
+    state: EngineState, tenant_name: str, client_id: ClientId, will: Will, now: float
+) -> None:
+    """Publish a Will; its expiry counts from now (v5 §3.1.3.2.4)."""
+    properties, expires_at = travelling(will.message.properties, now)
+    message = replace(will.message, properties=properties, expires_at=expires_at)
+    state.stats.wills_published += 1
+    publish_message(state, state.tenant(tenant_name), message, now)
+    if state.journal is not None:
+        state.journal.append(DropWill(tenant_name, client_id))
+
+
+def drop_will(state: EngineState, session: Session) -> None:
+    """Forget the Will without publishing it (v5 [MQTT-3.14.4-3])."""
+    if session.will is not None:
+        session.will = None
+        if state.journal is not None:
+            state.journal.append(DropWill(session.tenant, session.client_id))
+
+
+def schedule_end(state: EngineState, session: Session, now: float) -> None:
+    """Set the timers of a Session without a connection: its Will, its expiry."""
+    if session.will is not None:
+        delay_s = min(session.will.delay_s, session.expiry_interval)
+        state.timers.add(now + delay_s, partial(_will_is_due, state, session.will), session)
+    if session.expiry_interval != NEVER_EXPIRES:
+        state.timers.add(now + session.expiry_interval, partial(_expiry_is_due, state), session)
+
+
+def _detach(state: EngineState, session: Session, now: float) -> None:
+    session.detach(now)
+    if session.expiry_interval == 0:
+        end_session(state, session, now)
+        return
+    if session.will is not None and session.will.delay_s == 0:
+        publish_will(state, session, now)
+    if session.is_durable and state.journal is not None:
+        state.journal.append(
+            PutSession(session.tenant, session.client_id, session.expiry_interval, session.disconnected_at)
+        )
+    schedule_end(state, session, now)
+
+
+def _will_is_due(state: EngineState, will: Will, session: Session, now: float) -> None:
+    if session.will is will and session.connection is None:
+        publish_will(state, session, now)
+
+
+def _expiry_is_due(state: EngineState, session: Session, now: float) -> None:
+    is_current = state.tenant(session.tenant).sessions.get(session.client_id) is session
+    if is_current and session.has_expired(now):
+        end_session(state, session, now)

@@ -1,0 +1,103 @@
+"""The broker's state in memory, one value that the engine's handlers share.
+
+Knows: tenants with their Sessions, Subscriptions and retained messages; what waits for the shell.
+Does not know: what any packet does to it (the handlers).
+Spec: design: isolation of tenants by construction.
+"""
+
+from collections.abc import Callable
+
+from ..protocol.connection import Connection
+from ..protocol.packets import ClientId, TopicName
+from ..routing.retained import RetainedIndex
+from ..routing.tree import SubscriptionTree
+from ..session.message import ApplicationMessage
+from ..session.records import Journal
+from ..session.session import Session, SessionLimits
+from ..settings import LimitSettings
+from .connection import Audience, ServedConnection
+from .effects import Effect
+from .mailbox import Mailbox
+from .stats import Stats
+from .timers import TimerWheel
+
+
+class Tenant:
+    """Everything of one tenant; nothing in here refers to another.
+
+    `generation` rises with every change that may alter who gets a message or may publish one; routes
+    and audiences of an older generation are made anew.
+    """
+
+    __slots__ = ("audiences", "generation", "name", "retained", "services", "sessions", "tree")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.sessions: dict[ClientId, Session] = {}
+        self.tree: SubscriptionTree[Session] = SubscriptionTree()
+        self.services: SubscriptionTree[Mailbox] = SubscriptionTree()
+        self.retained: RetainedIndex[ApplicationMessage] = RetainedIndex()
+        self.generation = 1
+        #: Of the present generation only, so they need not carry its number.
+        self.audiences: dict[TopicName, Audience] = {}
+
+    def changed(self) -> None:
+        """Make every route and plan of this tenant out of date."""
+        self.generation += 1
+        self.audiences.clear()
+
+
+class EngineState:
+    """What the handlers read and write; the engine is the only owner.
+
+    `dirty`: connections with frames to write. `filled`: mailboxes with a batch. `effects`: the rest,
+    in order. `journal` is None where no store keeps anything.
+    """
+
+    __slots__ = (
+        "connections",
+        "dirty",
+        "effects",
+        "filled",
+        "journal",
+        "limits",
+        "new_client_id",
+        "session_count",
+        "session_limits",
+        "stats",
+        "tenants",
+        "timers",
+        "waiting",
+    )
+
+    def __init__(
+        self,
+        limits: LimitSettings,
+        *,
+        journal: Journal | None,
+        new_client_id: Callable[[], ClientId],
+        now: float,
+    ) -> None:
+        self.limits = limits
+        self.session_limits = SessionLimits(
+            limits.in_flight_maximum, limits.pending_messages_maximum, limits.pending_bytes_maximum
+        )
+        self.journal = journal
+        self.new_client_id = new_client_id
+        self.stats = Stats()
+        self.timers = TimerWheel(now=now)
+        self.tenants: dict[str, Tenant] = {}
+        self.connections = 0
+        self.session_count = 0
+        self.dirty: list[Connection] = []
+        self.filled: list[Mailbox] = []
+        #: Connections that are not read from until the mailbox is taken.
+        self.waiting: dict[Mailbox, list[ServedConnection]] = {}
+        self.effects: list[Effect] = []
+
+    def tenant(self, name: str) -> Tenant:
+        """Return the tenant, made on first use (names come from settings and certificates only)."""
+        tenant = self.tenants.get(name)
+        if tenant is None:
+            tenant = self.tenants[name] = Tenant(name)
+        return tenant

@@ -1,0 +1,120 @@
+"""Fan-out plan of one topic: receivers with equal needs stand together, so that they share a frame.
+
+Knows: how overlapping Subscriptions of one receiver become one delivery, what "equal needs" means.
+Does not know: what a receiver is beyond its version and its limit, messages, frames.
+Spec: v5 §3.3.4, [MQTT-3.8.3-3]; v3.1.1 [MQTT-3.3.5-1].
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Generic, Protocol, TypeVar
+
+from .tree import Matches, SharedGroup
+
+
+class Receiver(Protocol):
+    """Whoever can be delivered to: a Session, or a service inside the process."""
+
+    @property
+    def version(self) -> int:
+        """Protocol version of its frames; 0 where it takes messages instead of frames."""
+
+    @property
+    def maximum_packet_size(self) -> int:
+        """Largest packet in bytes that it accepts."""
+
+
+ReceiverT = TypeVar("ReceiverT", bound=Receiver)
+
+
+class Group(Generic[ReceiverT]):
+    """Receivers whose frames are the same bytes at the same QoS, but for packet ids.
+
+    `maximum_packet_size` is the smallest of the receivers': at or below it nobody need be asked.
+    """
+
+    __slots__ = (
+        "identifiers",
+        "is_retain_as_published",
+        "maximum_packet_size",
+        "qos",
+        "receivers",
+        "version",
+    )
+
+    def __init__(
+        self, version: int, qos: int, is_retain_as_published: bool, identifiers: tuple[int, ...]
+    ) -> None:
+        self.version = version
+        self.qos = qos
+        self.is_retain_as_published = is_retain_as_published
+        self.identifiers = identifiers
+        self.maximum_packet_size = 0xFFFFFFFF
+        self.receivers: list[ReceiverT] = []
+
+    def add(self, receiver: ReceiverT) -> None:
+        """Put a receiver in."""
+        self.receivers.append(receiver)
+        if receiver.maximum_packet_size < self.maximum_packet_size:
+            self.maximum_packet_size = receiver.maximum_packet_size
+
+
+class Plan(Generic[ReceiverT]):
+    """Who gets the messages of one topic; holds while no Subscription changes.
+
+    `is_private`: it was made for one publisher, because No Local leaves that one out.
+    """
+
+    __slots__ = ("groups", "is_private", "shared")
+
+    def __init__(
+        self,
+        groups: Sequence[Group[ReceiverT]],
+        shared: Sequence[SharedGroup[ReceiverT]],
+        *,
+        is_private: bool,
+    ) -> None:
+        self.groups = groups
+        self.shared = shared
+        self.is_private = is_private
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody subscribes."""
+        return not self.groups and not self.shared
+
+
+def plan(
+    matches: Matches[ReceiverT], *, publisher: ReceiverT | None, may_receive: Callable[[ReceiverT], bool]
+) -> Plan[ReceiverT]:
+    """Turn the matches of a topic into a plan.
+
+    A receiver with overlapping Subscriptions gets one copy, at the highest QoS granted, with all
+    Subscription Identifiers (v5 [MQTT-3.3.4-2], [MQTT-3.3.4-4]). A Subscription with No Local is no
+    Subscription for its own messages (v5 [MQTT-3.8.3-3]).
+    """
+    merged: dict[ReceiverT, tuple[int, bool, tuple[int, ...]]] = {}
+    is_private = False
+    for receiver, subscription in matches.direct:
+        if subscription.is_no_local and receiver is publisher:
+            is_private = True
+            continue
+        identifiers: tuple[int, ...] = () if subscription.identifier is None else (subscription.identifier,)
+        earlier = merged.get(receiver)
+        if earlier is None:
+            merged[receiver] = (subscription.qos, subscription.is_retain_as_published, identifiers)
+        else:
+            merged[receiver] = (
+                max(earlier[0], subscription.qos),
+                earlier[1] or subscription.is_retain_as_published,
+                earlier[2] + identifiers,
+            )
+    groups: dict[tuple[int, int, bool, tuple[int, ...]], Group[ReceiverT]] = {}
+    for receiver, (qos, is_retain_as_published, identifiers) in merged.items():
+        if not may_receive(receiver):
+            continue
+        key = (receiver.version, qos, is_retain_as_published, identifiers)
+        group = groups.get(key)
+        if group is None:
+            group = groups[key] = Group(*key)
+        group.add(receiver)
+    return Plan(tuple(groups.values()), tuple(matches.shared), is_private=is_private)

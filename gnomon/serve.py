@@ -1,0 +1,169 @@
+"""The server: everything wired together, started, and ended in order.
+
+Knows: which parts there are, in which order they start and end, signals, the event loop.
+Does not know: any rule of a part.
+Spec: v5 §3.14, §4.13; v3.1.1 §3.14.
+
+The order of the end is written here once: stop accepting and say DISCONNECT (v5 0x8B), drain with a
+deadline, let the services answer what they took, close their stores, take back ready.json, let the
+data folder go.
+"""
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import structlog
+
+from broker.access import Rule, RulesAuthenticator
+from broker.api import Broker, ListenerAddress
+from broker.settings import BrokerSettings
+from shadow import MemoryShadowStore, ShadowService
+
+from .data_folder import PKI_FOLDER, DataFolder
+from .errors import ConfigurationError, EnvironmentFailureError, GnomonError
+from .logs import configure_logs
+from .setting_files import check_listener_files, load_rules, with_development_pki
+from .settings import GnomonSettings, LoopName
+from .version import installed_version
+
+_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+def serve(settings: GnomonSettings) -> None:
+    """Run the server until a signal ends it.
+
+    SIGTERM or SIGINT drains; a second one ends at once.
+
+    Raises:
+        ConfigurationError: a setting or a file that it names is wrong.
+        EnvironmentFailureError: the machine does not allow it (folder in use, port in use, permission).
+    """
+    rules = load_rules(settings.broker)
+    check_listener_files(settings.broker)
+    loop_factory = choose_loop(settings.loop)
+    configure_logs(settings.log)
+    folder = DataFolder(settings.data)
+    with folder.locked():
+        broker_settings = with_development_pki(settings.broker, settings.data / PKI_FOLDER)
+        server = _Server(settings, broker_settings, rules, folder)
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            try:
+                runner.run(server.run())
+            except asyncio.CancelledError:
+                raise GnomonError("ended at once by a second signal; clients were not told") from None
+
+
+def choose_loop(name: LoopName) -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """Return what makes the event loop; None for the one of the standard library.
+
+    Raises:
+        ConfigurationError: uvloop is asked for by name and not installed.
+    """
+    if name == "asyncio":
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        if name == "uvloop":
+            raise ConfigurationError('loop: uvloop is not installed; install it, or say "auto"') from None
+        return None
+    return uvloop.new_event_loop
+
+
+class _Server:
+    """One run of the server."""
+
+    def __init__(
+        self,
+        settings: GnomonSettings,
+        broker_settings: BrokerSettings,
+        rules: Sequence[Rule],
+        folder: DataFolder,
+    ) -> None:
+        self._settings = settings
+        self._listeners = broker_settings.listeners
+        self._folder = folder
+        self._log = structlog.get_logger("gnomon")
+        self._is_stopping = False
+        authenticator = RulesAuthenticator(
+            rules,
+            allow_anonymous=broker_settings.allow_anonymous,
+            require_client_id_is_common_name=broker_settings.require_client_id_is_common_name,
+            now=lambda: datetime.now(UTC),
+            topics_root=broker_settings.topics_root,
+        )
+        self._broker = Broker(broker_settings, authenticator=authenticator)
+
+    async def run(self) -> None:
+        """Start the services, then the listeners; end in the order that the module's card tells."""
+        loop = asyncio.get_running_loop()
+        for number in _SIGNALS:
+            loop.add_signal_handler(number, self._stop, number, asyncio.current_task())
+        tenants = sorted({listener.tenant for listener in self._listeners})
+        buses = [self._broker.in_process_client("shadow", tenant=tenant) for tenant in tenants]
+        try:
+            async with asyncio.TaskGroup() as group:
+                for tenant, bus in zip(tenants, buses, strict=True):
+                    service = ShadowService(
+                        bus,
+                        MemoryShadowStore(),
+                        self._settings.shadow,
+                        root=self._settings.broker.topics_root,
+                    )
+                    group.create_task(service.run(), name=f"shadow:{tenant}")
+                await self._broker.serve(started=self._announce)
+                for bus in buses:
+                    bus.close()
+        except ExceptionGroup as group:
+            raise _told(group) from group
+        self._log.info("server.stopped")
+
+    def _announce(self, addresses: Sequence[ListenerAddress]) -> None:
+        listeners = [{"url": address.url, "name": address.name} for address in addresses]
+        self._folder.write_ready(
+            {
+                "pid": os.getpid(),
+                "listeners": listeners,
+                "version": installed_version(),
+                "started_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            }
+        )
+        self._log.info("server.ready", listeners=[listener["url"] for listener in listeners])
+        is_open = self._settings.broker.allow_anonymous
+        for listener in self._listeners:
+            if listener.scheme == "tcp" and not is_open:
+                self._log.warning(
+                    "listener.useless", name=listener.name, reason="no certificates, no --anonymous"
+                )
+
+    def _stop(self, number: signal.Signals, task: asyncio.Task[Any] | None) -> None:
+        """Drain at the first signal; at the second, leave without waiting for anybody."""
+        if not self._is_stopping:
+            self._is_stopping = True
+            self._log.info("server.stopping", signal=number.name)
+            self._folder.remove_ready()
+            self._broker.stop()
+            return
+        loop = asyncio.get_running_loop()
+        for each in _SIGNALS:
+            loop.remove_signal_handler(each)
+        if task is not None:
+            task.cancel()
+
+
+def _told(group: ExceptionGroup) -> Exception:
+    """Return the one error to tell of a group: what the machine refused in one sentence, else the group."""
+    leaf: BaseException = group
+    while isinstance(leaf, BaseExceptionGroup) and len(leaf.exceptions) == 1:
+        leaf = leaf.exceptions[0]
+    match leaf:
+        case GnomonError():
+            return leaf
+        case OSError():
+            return EnvironmentFailureError(f"cannot listen: {leaf}; free the port or choose another")
+        case _:
+            return group

@@ -1,0 +1,180 @@
+"""Writes the pages of the documentation that are generated, or checks that they are current.
+
+Knows: where each page comes from: the command line, the schema of the settings, the clauses that tests name.
+"""
+
+import ast
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from gnomon.cli import cli
+
+ROOT: Final = Path(__file__).resolve().parents[1]
+_NOTICE: Final = "<!-- Written by tools/generate_docs.py (make docs); edit its source. -->"
+#: Key of a JSON schema to the word for it.
+_BOUNDS: Final = {
+    "minimum": "from",
+    "exclusiveMinimum": "above",
+    "maximum": "to",
+    "exclusiveMaximum": "below",
+}
+_VERSIONS: Final = {"v3.1.1": "MQTT Version 3.1.1", "v5": "MQTT Version 5.0"}
+
+
+def cli_page(command: click.Command) -> str:
+    """Return the page that shows the help of every command."""
+    parts = ["# Command line", _NOTICE]
+    for context in _contexts(command, click.Context(command, info_name="gnomon", terminal_width=100)):
+        parts += [f"## `{context.command_path}`", f"```text\n{context.command.get_help(context)}\n```"]
+    return "\n\n".join(parts) + "\n"
+
+
+def _contexts(command: click.Command, context: click.Context) -> Iterator[click.Context]:
+    yield context
+    if isinstance(command, click.Group):
+        for name, child in sorted(command.commands.items()):
+            if not child.hidden:
+                yield from _contexts(child, click.Context(child, context, info_name=name, terminal_width=100))
+
+
+def settings_page(schema: Mapping[str, Any]) -> str:
+    """Return the page that lists every setting: key, type, default, meaning."""
+    parts = [
+        "# Settings",
+        _NOTICE,
+        "Precedence: command line, environment (`GNOMON_SECTION__KEY`), TOML file, default. "
+        "An unknown key stops the start.",
+    ]
+    for path, section in _sections("", schema, schema.get("$defs", {})):
+        rows = [
+            f"| `{key}` | {_type(value)} | {_default(value)} | {_cell(value.get('description', ''))} |"
+            for key, value in section["properties"].items()
+            if not _is_table(value)
+        ]
+        if rows:
+            header = "| key | type | default | meaning |\n| --- | --- | --- | --- |\n"
+            title = f"## `[{path}]`" if path else "## Top level"
+            parts += [title, *([section["description"]] if section.get("description") else [])]
+            parts.append(header + "\n".join(rows))
+    return "\n\n".join(parts) + "\n"
+
+
+def _sections(
+    path: str, schema: Mapping[str, Any], definitions: Mapping[str, Any]
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    yield path, schema
+    for key, value in schema.get("properties", {}).items():
+        if _is_table(value):
+            is_array = "items" in value
+            child = (value["items"] if is_array else value)["$ref"].rpartition("/")[2]
+            name = f"{path}.{key}" if path else key
+            yield from _sections(f"[{name}]" if is_array else name, definitions[child], definitions)
+
+
+def _is_table(value: Mapping[str, Any]) -> bool:
+    return "$ref" in value or "$ref" in value.get("items", {})
+
+
+def _type(value: Mapping[str, Any]) -> str:
+    # A setting that may be absent is a choice between its type and null.
+    kinds = [kind for kind in value.get("anyOf", [value]) if kind.get("type") != "null"]
+    return " or ".join(_kind(kind) for kind in kinds)
+
+
+def _kind(kind: Mapping[str, Any]) -> str:
+    if "enum" in kind:
+        return " or ".join(f"`{choice}`" for choice in kind["enum"])
+    bounds = [f"{word} {kind[key]}" for key, word in _BOUNDS.items() if key in kind]
+    return f"{kind.get('type', 'any')} {' '.join(bounds)}".rstrip()
+
+
+def _default(value: Mapping[str, Any]) -> str:
+    if "default" not in value:
+        return "required"
+    default = value["default"]
+    return "none" if default is None else f"`{json.dumps(default)}`"
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def conformance_page(sources: Mapping[str, str]) -> str:
+    """Return the page that names, for each clause, the test files that prove it.
+
+    Args:
+        sources: path of a test file to its text.
+    """
+    files: dict[tuple[str, str], set[str]] = {}
+    for path, text in sources.items():
+        for clause in _clauses(text):
+            files.setdefault(clause, set()).add(path)
+    parts = ["# Conformance", _NOTICE, "Normative statements, and the tests that prove them."]
+    for version, title in _VERSIONS.items():
+        rows = [
+            f"| {tag} | {', '.join(f'`{path}`' for path in sorted(files[at, tag]))} |"
+            for at, tag in sorted(files, key=lambda clause: _natural(clause[1]))
+            if at == version
+        ]
+        parts += [f"## {title}", f"{len(rows)} statements have a test of their own."]
+        if rows:
+            parts.append("| statement | tests |\n| --- | --- |\n" + "\n".join(rows))
+    return "\n\n".join(parts) + "\n"
+
+
+def _clauses(text: str) -> Iterator[tuple[str, str]]:
+    for node in ast.walk(ast.parse(text)):
+        match node:
+            case ast.Call(
+                func=ast.Attribute(attr="clause"),
+                args=[ast.Constant(value=str(version)), ast.Constant(value=str(tag))],
+            ):
+                if version not in _VERSIONS:
+                    raise ValueError(
+                        f"clause({version!r}, {tag!r}): the version is one of {', '.join(_VERSIONS)}"
+                    )
+                yield version, tag
+
+
+def _natural(tag: str) -> list[tuple[int, str]]:
+    parts = tag.replace(".", "-").split("-")
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+
+
+def pages() -> dict[Path, str]:
+    """Return every generated page: path from the root, and its text."""
+    schema = json.loads((ROOT / "config/settings.schema.json").read_text("utf-8"))
+    tests = {
+        path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
+        for path in sorted(ROOT.glob("tests/**/test_*.py"))
+    }
+    return {
+        Path("docs/reference/cli.md"): cli_page(cli),
+        Path("docs/reference/settings.md"): settings_page(schema),
+        Path("docs/conformance.md"): conformance_page(tests),
+    }
+
+
+def main() -> int:
+    """Write the pages, or with `--check` name those that are not current."""
+    stale = [path for path, text in pages().items() if not _holds(ROOT / path, text)]
+    if sys.argv[1:] == ["--check"]:
+        for path in stale:
+            print(f"{path}: not current; run `make docs`")
+        return 1 if stale else 0
+    for path, text in pages().items():
+        (ROOT / path).write_text(text, "utf-8")
+    return 0
+
+
+def _holds(path: Path, text: str) -> bool:
+    return path.is_file() and path.read_text("utf-8") == text
+
+
+if __name__ == "__main__":
+    sys.exit(main())
