@@ -206,10 +206,6 @@ class Broker:
         """Let `serve` come to its end."""
         self._server.stop()
 
-    def rules_changed(self) -> None:
-        """Principals may answer differently from now on."""
-        self._server.engine.rules_changed()
-
     def in_process_client(self, name: str, *, tenant: str = "default") -> InProcessClient:
         """Return a new client without a socket; `name` is for logs and metrics."""
         return InProcessClient(self._server, name, tenant)

@@ -13,7 +13,7 @@ from typing import Any, Protocol, Self
 import click
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
+from rich.table import Column, Table
 
 from simulators import ShadowView
 
@@ -101,7 +101,8 @@ class TableView:
 
     def show(self, views: Mapping[str, ShadowView]) -> None:
         """Draw the table anew."""
-        table = Table("thing", "desired", "reported", "delta", "version", "round trip")
+        columns = ("thing", "desired", "reported", "delta", "version", "round trip")
+        table = Table(*(Column(title, overflow="fold") for title in columns))
         for name, view in views.items():
             missing = f"[yellow]{_escaped(view.delta)}[/yellow]" if view.delta else "[green]none[/green]"
             table.add_row(

@@ -46,14 +46,17 @@ class ShadowStats(Struct):
 
 
 class _Request(Struct):
-    """A request on its way: what was asked, then what will be answered after the commit."""
+    """A request on its way: what was asked, then what will be answered after the commit.
+
+    Only an admitted one was decided against a document, and counts as in flight.
+    """
 
     operation: Operation
     slot: Slot
     flow: _Flow
     payload: bytes
     client_token: str | None = None
-    is_counted: bool = False
+    is_admitted: bool = False
     messages: tuple[ShadowMessage, ...] = ()
 
     def refuse(self, error: RequestError) -> None:
@@ -68,9 +71,9 @@ class _Turn:
         self.rows: dict[ShadowKey, Stored] = {}
 
     def fail(self, keys: Collection[ShadowKey]) -> None:
-        """Refuse every request on shadows whose rows were lost: each may have built on what is not stored."""
+        """Refuse what was decided on shadows whose rows were lost: it may build on what is not stored."""
         for request in self.requests:
-            if request.slot.key in keys:
+            if request.is_admitted and request.slot.key in keys:
                 request.slot.stored = UNKNOWN
                 request.refuse(InternalFailureError(client_token=request.client_token))
         for key in keys:
@@ -132,9 +135,8 @@ class ShadowService:
         if not requests:
             return
         await self._load([request.slot for request in requests])
-        for (
-            request
-        ) in requests:  # From here to the end nothing else runs, so that the slots stay as they are.
+        # From here to the end nothing else runs, so that the slots stay as they are.
+        for request in requests:
             self._decide(request)
         self._open.requests += requests
         self._filled.set()
@@ -185,14 +187,14 @@ class ShadowService:
                 slot.stored = self._open.rows[slot.key] = decision.change
 
     def _admit(self, request: _Request) -> Stored | None:
-        """Count the request as in flight, and return what it is decided against."""
+        """Let the request in, and return what it is decided against."""
         count = self._in_flight.get(request.flow, 0)
         if count >= self._settings.in_flight_maximum:
             raise ThrottledError(client_token=request.client_token)
         if request.slot.stored is UNKNOWN:
             raise InternalFailureError(client_token=request.client_token)
         self._in_flight[request.flow] = count + 1
-        request.is_counted = True
+        request.is_admitted = True
         return request.slot.stored
 
     async def _write_turns(self) -> None:
@@ -229,7 +231,7 @@ class ShadowService:
             self.stats.internal_failures += 1
             _log.exception("shadow.publish_failed", operation=request.operation, thing_name=key.thing_name)
         self._hot.give_back(request.slot)
-        if request.is_counted:
+        if request.is_admitted:
             self._in_flight[request.flow] -= 1
             if not self._in_flight[request.flow]:
                 del self._in_flight[request.flow]

@@ -73,7 +73,8 @@ class SimulatedClient:
         self._is_clean_start = is_clean_start
         self._failures_maximum = failures_maximum
         self._failures = 0
-        self._ready = threading.Event()
+        self._is_ready = False
+        self._settled = threading.Event()  # ready, or given up
         self._refusal: str | None = None
         self.failure: str | None = None
         """Why the party gave up, or None."""
@@ -96,7 +97,7 @@ class SimulatedClient:
     @property
     def is_ready(self) -> bool:
         """Whether the connection stands and every subscription is granted."""
-        return self._ready.is_set()
+        return self._is_ready
 
     def start(self) -> None:
         """Connect in the background."""
@@ -115,11 +116,12 @@ class SimulatedClient:
         """Say DISCONNECT and end the network thread; may be repeated."""
         self._paho.disconnect()
         self._paho.loop_stop()
-        self._ready.clear()
+        self._is_ready = False
 
     def wait_ready(self, timeout_s: float) -> bool:
-        """Wait until `is_ready`; False when the time is over."""
-        return self._ready.wait(timeout_s)
+        """Wait until `is_ready`; False when the time is over, or when the party gave up."""
+        self._settled.wait(timeout_s)
+        return self._is_ready
 
     def publish(self, topic: str, payload: bytes) -> None:
         """Publish at QoS 1; while there is no connection the message waits for the next one."""
@@ -145,7 +147,8 @@ class SimulatedClient:
             self._give_up(f"the server refused the subscription to {refused[0]}")
             return
         self._failures = 0
-        self._ready.set()
+        self._is_ready = True
+        self._settled.set()
         self._on_ready()
 
     def _received(self, _client: paho.Client, _data: object, message: paho.MQTTMessage) -> None:
@@ -155,8 +158,9 @@ class SimulatedClient:
         self._count_failure()
 
     def _disconnected(self, _client: paho.Client, *_details: object) -> None:
-        if self._ready.is_set():
-            self._ready.clear()
+        if self._is_ready:
+            self._is_ready = False
+            self._settled.clear()
         else:
             self._count_failure()
 
@@ -169,4 +173,5 @@ class SimulatedClient:
     def _give_up(self, reason: str) -> None:
         if self.failure is None:
             self.failure = reason
+        self._settled.set()
         self._paho.disconnect()

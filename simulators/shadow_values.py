@@ -52,6 +52,15 @@ def delta(desired: Mapping[str, Any], reported: Mapping[str, Any]) -> JsonObject
         elif isinstance(wanted, Mapping) and isinstance(reported[key], Mapping):
             if below := delta(wanted, reported[key]):
                 missing[key] = below
-        elif json.dumps(wanted) != json.dumps(reported[key]):
+        elif not is_equal(wanted, reported[key]):
             missing[key] = wanted
     return missing
+
+
+def is_equal(one: object, other: object) -> bool:
+    """Whether two JSON values are the same; numbers compare by value, and no number is a boolean."""
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(map(is_equal, one, other))
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(is_equal(one[key], other[key]) for key in one)
+    return isinstance(one, bool) == isinstance(other, bool) and one == other

@@ -54,14 +54,12 @@ def settings_page(schema: Mapping[str, Any]) -> str:
         rows = [
             f"| `{key}` | {_type(value)} | {_default(value)} | {_cell(value.get('description', ''))} |"
             for key, value in section["properties"].items()
-            if not _is_table(value)
+            if _table(value) is None or "items" in value
         ]
         if rows:
-            header = "| key | type | default | meaning |\n| --- | --- | --- | --- |\n"
-            title = f"## `[{path}]`" if path else "## Top level"
-            parts += [title, *([section["description"]] if section.get("description") else [])]
-            parts.append(header + "\n".join(rows))
-    return "\n\n".join(parts) + "\n"
+            parts += [f"## `[{path}]`", section.get("description", "")] if path else ["## Top level"]
+            parts.append("| key | type | default | meaning |\n| --- | --- | --- | --- |\n" + "\n".join(rows))
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def _sections(
@@ -69,15 +67,18 @@ def _sections(
 ) -> Iterator[tuple[str, Mapping[str, Any]]]:
     yield path, schema
     for key, value in schema.get("properties", {}).items():
-        if _is_table(value):
-            is_array = "items" in value
-            child = (value["items"] if is_array else value)["$ref"].rpartition("/")[2]
+        if (table := _table(value)) is not None:
             name = f"{path}.{key}" if path else key
-            yield from _sections(f"[{name}]" if is_array else name, definitions[child], definitions)
+            yield from _sections(f"[{name}]" if "items" in value else name, definitions[table], definitions)
 
 
-def _is_table(value: Mapping[str, Any]) -> bool:
-    return "$ref" in value or "$ref" in value.get("items", {})
+def _table(value: Mapping[str, Any]) -> str | None:
+    # A setting that is a table of settings, or an array of them, refers to their definition.
+    holder = value.get("items", value)
+    for choice in (holder, *holder.get("anyOf", ())):
+        if "$ref" in choice:
+            return str(choice["$ref"]).rpartition("/")[2]
+    return None
 
 
 def _type(value: Mapping[str, Any]) -> str:

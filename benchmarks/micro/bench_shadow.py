@@ -1,6 +1,6 @@
 """What one shadow update costs: run `python benchmarks/micro/bench_shadow.py` (pyperf's options apply).
 
-`update` is the pure work for a device's report on a document of a usual size: parse the request, merge, stamp the
+`update` is the pure work for a report on a document of usual size: parse the request, merge, stamp the
 metadata, find the delta, and encode the document and its three messages. The others are parts of it.
 """
 

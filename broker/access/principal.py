@@ -81,3 +81,10 @@ class Principal(Struct, frozen=True, kw_only=True):
     thing_name: str | None
     roles: frozenset[str]
     permissions: Permissions
+
+    @property
+    def identity(self) -> str | None:
+        """Who this is across connections and certificates, None for a client without identity."""
+        if self.certificate is not None:
+            return self.certificate.subject.common_name or self.certificate.subject.rfc4514
+        return self.user_name

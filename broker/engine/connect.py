@@ -78,13 +78,10 @@ def handle_authenticated(
     connection.tenant_name = answer.tenant
     tenant = state.tenant(answer.tenant)
     try:
-        will = None if packet.will is None else _check_will(state, connection, packet.will, now)
-    except PeerError as error:
+        will = None if packet.will is None else _check_will(state, connection, packet.will)
+        session, is_present = _find_session(state, tenant, connection, answer, packet, now)
+    except (PeerError, AccessRefusedError) as error:
         refuse(state, connection, error.reason_code, str(error), now)
-        return
-    session, is_present = _find_session(state, tenant, connection, packet, now)
-    if session is None:
-        refuse(state, connection, ReasonCode.QUOTA_EXCEEDED, "sessions_maximum reached", now)
         return
     connection.origin = Origin(connection.client_id, answer)
     connection.session = session
@@ -94,7 +91,9 @@ def handle_authenticated(
         if state.journal is not None:
             state.journal.append(PutWill(tenant.name, session.client_id, will.message, will.delay_s))
     if session.is_durable and state.journal is not None:
-        state.journal.append(PutSession(tenant.name, session.client_id, session.expiry_interval, None))
+        state.journal.append(
+            PutSession(tenant.name, session.client_id, session.expiry_interval, None, session.identity)
+        )
     _welcome(state, tenant, connection, session, packet, is_present, now)
 
 
@@ -120,7 +119,7 @@ class _BadAuthenticationMethodError(PeerError):
     reason_code = ReasonCode.BAD_AUTHENTICATION_METHOD
 
 
-def _check_will(state: EngineState, connection: ServedConnection, will: ConnectWill, now: float) -> Will:
+def _check_will(state: EngineState, connection: ServedConnection, will: ConnectWill) -> Will:
     """Return the Will as it will be published.
 
     Raises:
@@ -146,25 +145,40 @@ def _check_will(state: EngineState, connection: ServedConnection, will: ConnectW
 
 
 def _find_session(
-    state: EngineState, tenant: Tenant, connection: ServedConnection, packet: Connect, now: float
-) -> tuple[Session | None, bool]:
-    """Return the Session to attach, and whether it was there before (v5 §3.1.2.4)."""
+    state: EngineState,
+    tenant: Tenant,
+    connection: ServedConnection,
+    principal: Principal,
+    packet: Connect,
+    now: float,
+) -> tuple[Session, bool]:
+    """Return the Session to attach, and whether it was there before (v5 §3.1.2.4).
+
+    A Session belongs to whoever made it: nobody gets another's messages by its ClientId. One that was
+    made without identity gives way to a Client with one.
+
+    Raises:
+        AccessRefusedError: the Session is somebody else's, or there are too many.
+    """
     client_id = ClientId(connection.client_id)
     session = tenant.sessions.get(client_id)
+    is_foreign = session is not None and session.identity != principal.identity
+    if session is not None and session.identity is not None and is_foreign:
+        raise AccessRefusedError(ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, "the Session is somebody else's")
     if session is not None and isinstance(session.connection, ServedConnection):
         # v5 [MQTT-3.1.4-3]; v3.1.1 [MQTT-3.1.4-2]: the later connection wins.
         state.stats.session_takeovers += 1
         detail = "the client connected again"
         close_connection(state, session.connection, ReasonCode.SESSION_TAKEN_OVER, detail, now)
         session = tenant.sessions.get(client_id)
-    if session is not None and (packet.is_clean_start or session.has_expired(now)):
+    if session is not None and (packet.is_clean_start or is_foreign or session.has_expired(now)):
         end_session(state, session, now)
         session = None
     if session is not None:
         drop_will(state, session)  # v5 [MQTT-3.1.3-9]: back before the Will Delay has passed.
         return session, True
     if state.session_count >= state.limits.sessions_maximum:
-        return None, False
+        raise AccessRefusedError(ReasonCode.QUOTA_EXCEEDED, "sessions_maximum reached")
     is_durable = _expiry_interval(state, packet) > 0
     session = Session(
         tenant.name,
@@ -174,6 +188,7 @@ def _find_session(
         dirty=state.dirty,
         journal=state.journal if is_durable else None,
     )
+    session.identity = principal.identity
     tenant.sessions[client_id] = session
     state.session_count += 1
     return session, False
@@ -199,8 +214,6 @@ def _welcome(
 ) -> None:
     """Send CONNACK, then what the Session has for the Client (v5 [MQTT-3.2.0-1])."""
     limits = state.limits
-    principal = connection.principal
-    session.may_receive = None if principal is None else principal.permissions.may_receive
     if limits.server_keep_alive_s is not None and packet.version == V5:
         connection.keep_alive = limits.server_keep_alive_s
     connection.accept(
@@ -211,14 +224,17 @@ def _welcome(
         properties = _announcements(state, connection, session, packet)
     connection.write_packet(ConnAck(is_present, ReasonCode.SUCCESS, properties))
     state.stats.connects_accepted += 1
-    before = (session.version, session.maximum_packet_size)
+    before = (session.version, session.maximum_packet_size, session.credential)
+    certificate = connection.certificate
+    session.credential = None if certificate is None else certificate.fingerprint_sha256
+    session.may_receive = connection.permissions.may_receive
     session.attach(
         connection, receive_maximum=packet.properties.receive_maximum or _RECEIVE_MAXIMUM_DEFAULT, now=now
     )
     if session.subscriptions:
         withdraw_forbidden(state, tenant, connection)
-        if before != (session.version, session.maximum_packet_size):
-            tenant.changed()  # Plans group Sessions by both.
+        if before != (session.version, session.maximum_packet_size, session.credential):
+            tenant.changed()  # Plans depend on all three.
     if connection.keep_alive:
         _watch_silence(state, connection, now)
     unhold(state, connection, Hold.AUTHENTICATING)

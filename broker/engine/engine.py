@@ -213,7 +213,7 @@ class Engine:
         """Route a service's message; returns the commit after which it is durable, None for none."""
         return publish_message(self.state, self.state.tenant(tenant), message, now)
 
-    # Time, and the rules.
+    # Time.
 
     def handle_timer(self, now: float) -> None:
         """Do what is due."""
@@ -222,11 +222,6 @@ class Engine:
     def next_timer(self) -> float | None:
         """Return when `handle_timer` has something to do, None for never."""
         return self.state.timers.next_due()
-
-    def rules_changed(self) -> None:
-        """Principals may answer differently from now on: forget what was decided."""
-        for tenant in self.state.tenants.values():
-            tenant.changed()
 
     # Private.
 

@@ -125,7 +125,13 @@ def _detach(state: EngineState, session: Session, now: float) -> None:
         publish_will(state, session, now)
     if session.is_durable and state.journal is not None:
         state.journal.append(
-            PutSession(session.tenant, session.client_id, session.expiry_interval, session.disconnected_at)
+            PutSession(
+                session.tenant,
+                session.client_id,
+                session.expiry_interval,
+                session.disconnected_at,
+                session.identity,
+            )
         )
     schedule_end(state, session, now)
 

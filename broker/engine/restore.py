@@ -52,6 +52,7 @@ def _restore_session(
     )
     session.expiry_interval = stored.expiry_interval
     session.disconnected_at = now if stored.disconnected_at is None else stored.disconnected_at
+    session.identity = stored.identity
     session.inbound = set(stored.inbound)
     for subscription in stored.subscriptions.values():
         session.subscriptions[subscription.topic_filter] = subscription

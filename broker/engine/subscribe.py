@@ -22,7 +22,7 @@ from ..protocol.reason_codes import ReasonCode
 from ..protocol.subscription import Subscription
 from ..protocol.topics import levels, split_shared
 from ..session.message import ApplicationMessage, Delivery
-from ..session.records import DropSubscription, PutSubscription
+from ..session.records import DropRetained, DropSubscription, PutSubscription
 from ..session.session import Session
 from .connection import ServedConnection
 from .state import EngineState, Tenant
@@ -60,7 +60,7 @@ def handle_subscribe(
             )
             is_new = _add(state, tenant, session, subscription)
             if request.retain_handling == 0 or (request.retain_handling == 1 and is_new):
-                retained.append((subscription, _retained(tenant, connection, subscription, now)))
+                retained.append((subscription, _retained(state, tenant, connection, subscription, now)))
         codes.append(code)
     connection.write_packet(SubAck(packet.packet_id, tuple(codes)))
     for subscription, messages in retained:
@@ -170,7 +170,7 @@ def _add(state: EngineState, tenant: Tenant, session: Session, subscription: Sub
 
 
 def _retained(
-    tenant: Tenant, connection: ServedConnection, subscription: Subscription, now: float
+    state: EngineState, tenant: Tenant, connection: ServedConnection, subscription: Subscription, now: float
 ) -> list[ApplicationMessage]:
     """Return the retained messages for a Subscription; none for a shared one (v5 §4.8.2)."""
     if split_shared(subscription.topic_filter) is not None:
@@ -181,6 +181,8 @@ def _retained(
     for topic, message in found:
         if message.has_expired(now):
             tenant.retained.remove(topic)
+            if state.journal is not None:
+                state.journal.append(DropRetained(tenant.name, topic))
         elif may_receive(topic):
             messages.append(message)
     return messages

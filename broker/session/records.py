@@ -19,12 +19,16 @@ from .message import ApplicationMessage
 
 
 class PutSession(Struct, frozen=True, gc=False):
-    """A Session exists; `disconnected_at` is None while a Network Connection is attached."""
+    """A Session exists; `disconnected_at` is None while a Network Connection is attached.
+
+    `identity` is whose it is; None for a Client without identity.
+    """
 
     tenant: str
     client_id: ClientId
     expiry_interval: int
     disconnected_at: float | None
+    identity: str | None
 
 
 class DropSession(Struct, frozen=True, gc=False):

@@ -98,8 +98,10 @@ class Session:
         "_superseding",
         "client_id",
         "connection",
+        "credential",
         "disconnected_at",
         "expiry_interval",
+        "identity",
         "in_flight",
         "inbound",
         "is_writable",
@@ -125,6 +127,10 @@ class Session:
     ) -> None:
         self.tenant = tenant
         self.client_id = client_id
+        #: Whose Session it is; nobody else may attach to it. None: a Client without identity.
+        self.identity: str | None = None
+        #: What the Client proved that with last; another one may have other rights.
+        self.credential: str | None = None
         self.expiry_interval = 0
         self.disconnected_at: float | None = None
         self.subscriptions: dict[TopicFilter, Subscription] = {}

@@ -47,10 +47,13 @@ class MemoryStore:
 def _put_session(snapshot: Snapshot, put: PutSession) -> None:
     stored = snapshot.sessions.get((put.tenant, put.client_id))
     if stored is None:
-        snapshot.sessions[put.tenant, put.client_id] = StoredSession(put.expiry_interval, put.disconnected_at)
+        snapshot.sessions[put.tenant, put.client_id] = StoredSession(
+            put.expiry_interval, put.disconnected_at, put.identity
+        )
     else:
         stored.expiry_interval = put.expiry_interval
         stored.disconnected_at = put.disconnected_at
+        stored.identity = put.identity
 
 
 def _drop_session(snapshot: Snapshot, drop: DropSession) -> None:

@@ -34,6 +34,7 @@ class StoredSession(Struct):
 
     expiry_interval: int
     disconnected_at: float | None
+    identity: str | None
     subscriptions: dict[TopicFilter, Subscription] = field(default_factory=dict)
     outbound: dict[int, StoredOutbound] = field(default_factory=dict)
     inbound: set[int] = field(default_factory=set)

@@ -157,28 +157,31 @@ async def test_a_failed_commit_refuses_its_requests_and_what_was_decided_on_top(
     store = GatedStore()
     bench = Bench(store)
     async with bench.running():
-        bench.bus.deliver(update("t"), get("t"), get("gone"))
+        bad = request("$aws/things/t/shadow/update", {"clientToken": "bad"})
+        bench.bus.deliver(update("t"), get("t"), get("gone"), bad)
         await store.committing.get()
         bench.bus.deliver(update("t"), update("u"))
         await bench.bus.idle()
         store.answers.put_nowait(False)
         assert list(await store.committing.get()) == [("u", None)]
         store.answers.put_nowait(True)
-        await bench.bus.sent(7)
+        await bench.bus.sent(8)
         bench.bus.deliver(update("t"))
         await store.committing.get()
         store.answers.put_nowait(True)
-        published = await bench.bus.sent(10)
+        published = await bench.bus.sent(11)
     assert tails(published) == [
         "t/update/rejected",
         "t/get/rejected",
         "gone/get/rejected",
         "t/update/rejected",
+        "t/update/rejected",
         *(tail.replace("t/", "u/", 1) for tail in GROUP),
         *GROUP,
     ]
-    assert published[0].body == published[1].body == published[3].body == INTERNAL
+    assert published[0].body == published[1].body == published[4].body == INTERNAL
     assert published[2].body["code"] == 404
+    assert (published[3].body["code"], published[3].body["clientToken"]) == (400, "bad")
     assert versions(published) == [1, 1]
     assert bench.service.stats.store_failures == 1
 
@@ -276,6 +279,45 @@ async def test_forgotten_documents_come_back_from_the_store() -> None:
     batches = [[update(thing) for thing in ("t", "u", "v")] for _ in range(4)]
     published = await Bench(hot_documents_maximum=1).serve(*batches)
     assert versions(published) == [n for n in range(1, 5) for _ in range(3)]
+
+
+async def test_answered_requests_keep_no_document() -> None:
+    store = BrokenStore()
+    bench = Bench(store, hot_documents_maximum=0)
+    async with bench.running():
+        for n in range(3):
+            bench.bus.deliver(update())
+            await bench.bus.sent(3 * (n + 1))
+    assert store.loads == -3
+
+
+async def test_what_a_failed_commit_took_away_during_a_load_is_loaded_again() -> None:
+    class SlowStore(GatedStore):
+        """Loads of `u` wait for the test."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.is_loading, self.may_load = asyncio.Event(), asyncio.Event()
+
+        async def load(self, keys: Collection[ShadowKey]) -> Mapping[ShadowKey, Stored]:
+            if ShadowKey("u") in keys:
+                self.is_loading.set()
+                await self.may_load.wait()
+            return await super().load(keys)
+
+    store = SlowStore()
+    bench = Bench(store)
+    async with bench.running():
+        bench.bus.deliver(update())
+        await store.committing.get()
+        bench.bus.deliver(update(), update("u"))
+        await store.is_loading.wait()
+        store.answers.put_nowait(False)
+        assert tails(await bench.bus.sent(1)) == ["t/update/rejected"]
+        store.may_load.set()
+        store.answers.put_nowait(True)
+        published = await bench.bus.sent(7)
+    assert versions(published) == [1, 1]
 
 
 async def test_a_document_ahead_of_the_store_is_never_forgotten() -> None:

@@ -20,7 +20,7 @@ class Listener(BaseModel):
 class Settings(BaseModel):
     loop: str = "auto"
     limits: Limits = Limits()
-    listeners: tuple[Listener, ...] = ()
+    listeners: tuple[str | Listener, ...] = ()
 
 
 def test_every_setting_has_a_row_in_the_section_of_its_key() -> None:
@@ -29,6 +29,7 @@ def test_every_setting_has_a_row_in_the_section_of_its_key() -> None:
     assert "| `size` | integer from 1 to 9 | `8` | bytes \\| all |" in page.partition("## `[limits]`")[2]
     assert "| `name` | string | none |" in page
     assert "| `wait_s` | number above 0 to 60 | none |" in page
+    assert "| `listeners` | array | `[]` |" in page
     assert "| `url` | string | required |" in page.partition("## `[[listeners]]`")[2]
 
 

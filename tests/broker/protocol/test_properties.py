@@ -15,7 +15,7 @@ _ANSWERS = {_T.CONNACK, _T.PUBACK, _T.PUBREC, _T.PUBREL, _T.PUBCOMP, _T.SUBACK, 
 _ENDS = {_T.DISCONNECT, _T.AUTH}
 
 # v5 §2.2.2.2, table 2-4: one encoding of each Property, its value, and the packets that may carry it.
-_TABLE = [
+_TABLE: list[tuple[str, dict[str, object], set[int]]] = [
     ("01 01", {"payload_format_indicator": 1}, {_T.PUBLISH, WILL}),
     ("02 00 00 01 00", {"message_expiry_interval": 256}, {_T.PUBLISH, WILL}),
     ("03 00 01 74", {"content_type": "t"}, {_T.PUBLISH, WILL}),
