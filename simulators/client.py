@@ -168,7 +168,7 @@ class SimulatedClient:
         self._failures += 1
         if self._failures >= self._failures_maximum:
             where = f"{self._endpoint.host}:{self._endpoint.port}"
-            self._give_up(f"{self._refusal or f'no connection to {where}'} ({self._failures} attempts)")
+            self._give_up(f"{self._refusal or f'no connection to {where}'} (attempts: {self._failures})")
 
     def _give_up(self, reason: str) -> None:
         if self.failure is None:

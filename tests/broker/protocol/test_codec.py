@@ -3,7 +3,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.protocol import errors, packets
@@ -128,7 +128,6 @@ def test_vectors_cover_every_packet(version: int) -> None:
 
 
 @_VERSIONS
-@settings(max_examples=400)
 @given(data=st.data())
 def test_decoding_gives_back_what_was_encoded(version: int, data: st.DataObject) -> None:
     packet = data.draw(control_packets(version))
@@ -136,7 +135,6 @@ def test_decoding_gives_back_what_was_encoded(version: int, data: st.DataObject)
 
 
 @_VERSIONS
-@settings(max_examples=300)
 @given(data=st.data())
 def test_packet_cut_anywhere_raises_nothing_but_peer_errors(version: int, data: st.DataObject) -> None:
     encoded = encode_packet(data.draw(control_packets(version)), version)
@@ -146,7 +144,6 @@ def test_packet_cut_anywhere_raises_nothing_but_peer_errors(version: int, data: 
 
 
 @_VERSIONS
-@settings(max_examples=300)
 @given(data=st.data())
 def test_packet_with_changed_bytes_raises_nothing_but_peer_errors(version: int, data: st.DataObject) -> None:
     encoded = encode_packet(data.draw(control_packets(version)), version)
@@ -158,7 +155,6 @@ def test_packet_with_changed_bytes_raises_nothing_but_peer_errors(version: int, 
 
 
 @_VERSIONS
-@settings(max_examples=500)
 @given(first_byte=st.integers(0, 255), body=st.binary(max_size=60))
 def test_any_bytes_raise_nothing_but_peer_errors(version: int, first_byte: int, body: bytes) -> None:
     _decode_or_refuse(first_byte, body, version)
