@@ -19,7 +19,7 @@ from typing import Any, Final
 import structlog
 
 from broker.access import Rule, RulesAuthenticator
-from broker.api import Broker, ListenerAddress
+from broker.api import Broker, ListenerAddress, TLSFilesError
 from broker.settings import BrokerSettings
 from shadow import MemoryShadowStore, ShadowService
 
@@ -88,7 +88,7 @@ class _Server:
         self._listeners = broker_settings.listeners
         self._folder = folder
         self._log = structlog.get_logger("gnomon")
-        self._is_stopping = False
+        self._is_ready = self._is_stopping = False
         authenticator = RulesAuthenticator(
             rules,
             allow_anonymous=broker_settings.allow_anonymous,
@@ -118,8 +118,8 @@ class _Server:
                 await self._broker.serve(started=self._announce)
                 for bus in buses:
                     bus.close()
-        except ExceptionGroup as group:
-            raise _told(group) from group
+        except ExceptionGroup as failures:
+            raise self._told(failures) from failures
         self._log.info("server.stopped")
 
     def _announce(self, addresses: Sequence[ListenerAddress]) -> None:
@@ -132,6 +132,7 @@ class _Server:
                 "started_at": datetime.now(UTC).isoformat(timespec="milliseconds"),
             }
         )
+        self._is_ready = True
         self._log.info("server.ready", listeners=[listener["url"] for listener in listeners])
         is_open = self._settings.broker.allow_anonymous
         for listener in self._listeners:
@@ -154,16 +155,20 @@ class _Server:
         if task is not None:
             task.cancel()
 
-
-def _told(group: ExceptionGroup) -> Exception:
-    """Return the one error to tell of a group: what the machine refused in one sentence, else the group."""
-    leaf: BaseException = group
-    while isinstance(leaf, BaseExceptionGroup) and len(leaf.exceptions) == 1:
-        leaf = leaf.exceptions[0]
-    match leaf:
-        case GnomonError():
-            return leaf
-        case OSError():
-            return EnvironmentFailureError(f"cannot listen: {leaf}; free the port or choose another")
-        case _:
-            return group
+    def _told(self, group: ExceptionGroup) -> Exception:
+        """Return what to tell: one sentence where the machine or a file is to blame, else the group."""
+        leaf: BaseException = group
+        while isinstance(leaf, BaseExceptionGroup) and len(leaf.exceptions) == 1:
+            leaf = leaf.exceptions[0]
+        match leaf:
+            case GnomonError():
+                return leaf
+            case TLSFilesError():
+                return ConfigurationError(str(leaf))
+            case OSError() if not self._is_ready:
+                urls = ", ".join(listener.url for listener in self._listeners)
+                return EnvironmentFailureError(
+                    f"cannot listen on {urls}: {leaf}; free the port or choose another"
+                )
+            case _:
+                return group

@@ -48,6 +48,9 @@ from .state import EngineState, Tenant
 from .stats import Stats
 from .subscribe import handle_subscribe, handle_unsubscribe, send_backlog
 
+# Acknowledgements in their short form, the same in both versions: nearly all there are.
+_PUBREL: Final = b"\x62\x02"
+_PUBCOMP: Final = b"\x70\x02"
 _PINGRESP: Final = b"\xd0\x00"
 
 
@@ -269,15 +272,20 @@ def _handle_pubrec(
     state: EngineState, tenant: Tenant, connection: ServedConnection, packet: PubRec, now: float
 ) -> None:
     code = connection.attached.handle_pubrec(packet.packet_id, packet.reason_code, now)
-    if code is not None:
+    if code is ReasonCode.SUCCESS:
+        connection.write(_PUBREL + packet.packet_id.to_bytes(2, "big"))
+    elif code is not None:
         connection.write_packet(PubRel(packet.packet_id, code))
 
 
 def _handle_pubrel(
     state: EngineState, tenant: Tenant, connection: ServedConnection, packet: PubRel, now: float
 ) -> None:
-    code = connection.attached.release_inbound(packet.packet_id)
-    connection.write_packet(PubComp(packet.packet_id, code))
+    code, commit = connection.attached.release_inbound(packet.packet_id)
+    if code is ReasonCode.SUCCESS:
+        connection.acknowledge(_PUBCOMP + packet.packet_id.to_bytes(2, "big"), commit)
+    else:
+        connection.write_packet(PubComp(packet.packet_id, code))
 
 
 def _handle_pubcomp(

@@ -79,7 +79,7 @@ class Publish(Struct, frozen=True, gc=False):
     """PUBLISH (v5 §3.3). `packet_id` is 1..65535, and 0 at QoS 0.
 
     `frame` holds the packet's own bytes where receivers may be sent them unchanged (QoS 0, not
-    DUP, not RETAIN, no Topic Alias), else None.
+    RETAIN, no Properties), else None.
     """
 
     topic: TopicName

@@ -11,7 +11,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from .codec import decode_packet
+from .codec import check_received_topic_name, decode_packet
 from .errors import (
     MalformedPacketError,
     PacketTooLargeError,
@@ -19,12 +19,13 @@ from .errors import (
     ProtocolError,
     TopicAliasInvalidError,
 )
-from .packets import V3_1_1, ControlPacket, PubAck, PubComp, Publish, PubRec, PubRel, TopicName
+from .packets import V3_1_1, V5, ControlPacket, PubAck, PubComp, Publish, PubRec, PubRel, TopicName
 from .properties import NO_PROPERTIES
-from .topics import check_topic_name
 
 #: Topic Names already checked on this connection; forgotten all at once when there are too many.
 _KNOWN_TOPICS_MAXIMUM: Final = 4096
+#: Longer ones are checked every time: what is remembered for a peer stays below a megabyte.
+_KNOWN_TOPIC_BYTES_MAXIMUM: Final = 256
 
 _PUBLISH_QOS_0: Final = 0x30
 _PUBLISH_QOS_1: Final = 0x32
@@ -48,9 +49,9 @@ class PacketStream:
     __slots__ = (
         "_aliases",
         "_buffer",
-        "_chunks",
         "_known_topics",
         "_missing",
+        "_partial",
         "_position",
         "failure",
         "maximum_packet_size",
@@ -66,24 +67,22 @@ class PacketStream:
         self.failure: PeerError | None = None
         self._buffer = b""
         self._position = 0
-        # A packet larger than one read collects here, so that a long one is copied once.
-        self._chunks: list[bytes] = []
+        # A packet larger than one read collects here, so that a long one in short reads is no burden.
+        self._partial = bytearray()
         self._missing = 0
         self._known_topics: set[bytes] = set()
         self._aliases: dict[int, TopicName] = {}
 
     def feed(self, data: bytes) -> None:
         """Take in bytes as they came."""
-        if self._missing > 0:
-            self._chunks.append(data)
+        if self._missing > len(data):
+            self._partial += data
             self._missing -= len(data)
-            if self._missing > 0:
-                return
-            data = b"".join(self._chunks)
-            self._chunks.clear()
-            self._missing = 0
-            self._buffer = data
+        elif self._missing:
+            self._buffer = b"".join((self._partial, data))
             self._position = 0
+            self._partial = bytearray()
+            self._missing = 0
         elif self._position == len(self._buffer):
             self._buffer = data
             self._position = 0
@@ -94,7 +93,7 @@ class PacketStream:
     @property
     def has_buffered(self) -> bool:
         """Whether a call of `read` may give another packet without more bytes."""
-        return bool(self._buffer) and self._missing <= 0 and self.failure is None
+        return bool(self._buffer) and self.failure is None
 
     def read(self, limit: int) -> list[ControlPacket]:
         """Return the next whole packets, at most `limit`; fewer means that more bytes are needed.
@@ -102,7 +101,7 @@ class PacketStream:
         A packet that cannot be read sets `failure` and ends the stream.
         """
         packets: list[ControlPacket] = []
-        if self.failure is None and self._missing <= 0:
+        if self.failure is None:
             try:
                 self._read_into(packets, limit)
             except PeerError as error:
@@ -115,13 +114,15 @@ class PacketStream:
         at = self._position
         version = self.version
         known_topics = self._known_topics
+        # One byte says the length, and the packet is within the limit: nearly always.
+        plain_length = 0x7F if self.maximum_packet_size > 0x80 else self.maximum_packet_size - 2
         append = packets.append
         while limit and end - at >= 2:
             first = data[at]
             length = data[at + 1]
             body = at + 2
-            if length > 0x7F:
-                header = self._long_length(data, at, end)
+            if length > plain_length:
+                header = self._read_length(data, at, end)
                 if header is None:
                     break
                 length, body = header
@@ -171,16 +172,15 @@ class PacketStream:
             append(packet)
             limit -= 1
             self._position = at = stop
-        if at == end:
+        if limit or at == end:
             # A consumed read may be 256 KiB; an idle connection must not hold on to it.
-            self._buffer = b""
+            self._buffer = data[at:]
             self._position = 0
 
-    def _long_length(self, data: bytes, at: int, end: int) -> tuple[int, int] | None:
+    def _read_length(self, data: bytes, at: int, end: int) -> tuple[int, int] | None:
         """Return (Remaining Length, where the body starts), or None until the header is whole."""
-        length = data[at + 1] & 0x7F
-        shift = 7
-        body = at + 2
+        length = shift = 0
+        body = at + 1
         while True:
             if body == end:
                 return None
@@ -192,18 +192,22 @@ class PacketStream:
             shift += 7
             if shift > 21:
                 raise MalformedPacketError("Remaining Length of more than four bytes", spec="v5 §1.5.5")
+        if not byte and shift and self.version == V5:  # 3.1.1 has no rule of fewest bytes.
+            raise MalformedPacketError("Remaining Length longer than needed", spec="v5 [MQTT-1.5.5-1]")
         if body - at + length > self.maximum_packet_size:
             raise PacketTooLargeError("packet above our Maximum Packet Size", spec="v5 §3.2.2.3.6")
         return length, body
 
     def _await(self, data: bytes, at: int, missing: int) -> None:
-        self._chunks.append(data[at:])
+        self._partial += data[at:]
         self._missing = missing
         self._buffer = b""
         self._position = 0
 
     def _learn(self, topic: bytes) -> None:
-        check_topic_name(topic)
+        check_received_topic_name(topic)
+        if len(topic) > _KNOWN_TOPIC_BYTES_MAXIMUM:
+            return
         if len(self._known_topics) >= _KNOWN_TOPICS_MAXIMUM:
             self._known_topics.clear()
         self._known_topics.add(topic)

@@ -233,13 +233,12 @@ class Session:
                 self._start(queued.delivery, queued.row, now)
 
     def send_committed(self, packet_id: int, now: float) -> None:
-        """Send a QoS 2 delivery whose packet id is durable by now, if it still waits for that."""
+        """Go on with a QoS 2 delivery whose state is durable by now, if it still waits for that."""
         outbound = self.in_flight.get(packet_id)
         if outbound is None or outbound.commit is None or not outbound.commit.is_done:
             return
         outbound.commit = None
-        if self.connection is not None and outbound.delivery is not None:
-            self._send(outbound.delivery, packet_id, now, flags=0)
+        self._continue(packet_id, outbound, now, flags=0)
 
     def handle_puback(self, packet_id: int, now: float) -> None:
         """The Client has a QoS 1 message. An unknown id is a late one, and ignored.
@@ -255,20 +254,19 @@ class Session:
         self._finish(packet_id, outbound, now)
 
     def handle_pubrec(self, packet_id: int, reason_code: ReasonCode, now: float) -> ReasonCode | None:
-        """The Client has a QoS 2 message; returns the code of the PUBREL to send, None for none.
+        """The Client has a QoS 2 message; returns the code of the PUBREL to send now, None for none.
 
-        An unknown id is answered by 0x92 (v5 §3.6.2.1); 3.1.1 has no code, and its Client goes on.
+        A durable Session's PUBREL follows by itself after the commit: the Client forgets the packet id
+        then, and a PUBLISH sent again after a crash would be a second message to it. An unknown id is
+        answered by 0x92 (v5 §3.6.2.1); 3.1.1 has no code, and its Client goes on.
 
         Raises:
             ProtocolError: the id belongs to a QoS 1 message.
         """
         outbound = self.in_flight.get(packet_id)
         if outbound is None:
-            return (
-                None
-                if reason_code >= ReasonCode.UNSPECIFIED_ERROR
-                else ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
-            )
+            is_error = reason_code >= ReasonCode.UNSPECIFIED_ERROR
+            return None if is_error else ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
         flow = advance(outbound.flow, PacketType.PUBREC, reason_code)
         if flow is Flow.DONE:
             self._finish(packet_id, outbound, now)
@@ -277,8 +275,8 @@ class Session:
             outbound.flow = flow
             outbound.delivery = None  # v5 §4.3.3: the message is the Client's now.
             if outbound.row and self._journal is not None:
-                self._journal.append(MoveOutbound(self.tenant, self.client_id, outbound.row, packet_id, flow))
-        return ReasonCode.SUCCESS
+                self._move(self._journal, packet_id, outbound)
+        return ReasonCode.SUCCESS if outbound.commit is None else None
 
     def handle_pubcomp(self, packet_id: int, now: float) -> None:
         """The Client closed a QoS 2 flow. An unknown id is a late one, and ignored.
@@ -304,14 +302,19 @@ class Session:
             return None
         return self._journal.append(PutInbound(self.tenant, self.client_id, packet_id))
 
-    def release_inbound(self, packet_id: int) -> ReasonCode:
-        """Forget the packet id; returns the code of the PUBCOMP (v5 §3.7.2.1)."""
+    def release_inbound(self, packet_id: int) -> tuple[ReasonCode, Commit | None]:
+        """Forget the packet id.
+
+        Returns:
+            The code of the PUBCOMP (v5 §3.7.2.1), and the commit that it must wait for: the Client may
+            use the id for another message then, which must not be taken for this one after a crash.
+        """
         if packet_id not in self.inbound:
-            return ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
+            return ReasonCode.PACKET_IDENTIFIER_NOT_FOUND, None
         self.inbound.discard(packet_id)
-        if self._journal is not None:
-            self._journal.append(DropInbound(self.tenant, self.client_id, packet_id))
-        return ReasonCode.SUCCESS
+        if self._journal is None:
+            return ReasonCode.SUCCESS, None
+        return ReasonCode.SUCCESS, self._journal.append(DropInbound(self.tenant, self.client_id, packet_id))
 
     # After a restart.
 
@@ -387,17 +390,19 @@ class Session:
         self._last_packet_id = packet_id
         if delivery.qos == 1:
             in_flight[packet_id] = Outbound(delivery, Flow.AWAIT_PUBACK, row)
-        elif row and self._journal is not None:
-            # The packet id of a QoS 2 delivery is state: it is used only once it is durable.
-            commit = self._journal.append(
-                MoveOutbound(self.tenant, self.client_id, row, packet_id, Flow.AWAIT_PUBREC)
-            )
-            commit.delivering.append((self, packet_id))
-            in_flight[packet_id] = Outbound(delivery, Flow.AWAIT_PUBREC, row, commit)
-            return
         else:
-            in_flight[packet_id] = Outbound(delivery, Flow.AWAIT_PUBREC)
+            in_flight[packet_id] = outbound = Outbound(delivery, Flow.AWAIT_PUBREC, row)
+            if row and self._journal is not None:
+                self._move(self._journal, packet_id, outbound)
+                return
         self._send(delivery, packet_id, now, flags=0)
+
+    def _move(self, journal: Journal, packet_id: int, outbound: Outbound) -> None:
+        """Record the flow of a QoS 2 delivery; its next packet waits for `send_committed`."""
+        outbound.commit = journal.append(
+            MoveOutbound(self.tenant, self.client_id, outbound.row, packet_id, outbound.flow)
+        )
+        outbound.commit.delivering.append((self, packet_id))
 
     def _send(self, delivery: Delivery, packet_id: int, now: float, *, flags: int) -> None:
         version = self.version
@@ -420,11 +425,16 @@ class Session:
 
     def _send_again(self, packet_id: int, now: float) -> None:
         outbound = self.in_flight.get(packet_id)
+        if outbound is not None and outbound.commit is None:
+            self._continue(packet_id, outbound, now, flags=_DUP)
+
+    def _continue(self, packet_id: int, outbound: Outbound, now: float, *, flags: int) -> None:
+        """Send what is next in the flow of a packet id: the message, or its PUBREL."""
         connection = self.connection
-        if outbound is None or connection is None or outbound.commit is not None:
+        if connection is None:
             return
         if outbound.delivery is not None:
-            self._send(outbound.delivery, packet_id, now, flags=_DUP)
+            self._send(outbound.delivery, packet_id, now, flags=flags)
             return
         if not connection.outgoing:
             self._dirty.append(connection)

@@ -7,7 +7,7 @@ Spec: v5 §4.2; v3.1.1 §4.2.
 
 import asyncio
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 from msgspec import Struct
 
@@ -35,25 +35,28 @@ async def listen(
         TLSFilesError: its certificate, key or authorities cannot be used.
         OSError: the address cannot be bound.
     """
-    loop = asyncio.get_running_loop()
     factory = partial(ConnectionShell, host, listener=name, tenant=settings.tenant)
+    options: dict[str, Any] = {"backlog": _BACKLOG}
     if settings.scheme == "mtls":
-        if settings.certificate is None or settings.key is None or settings.client_ca is None:
-            raise TLSFilesError(f"listener {name}: certificate, key and client_ca are missing")
-        context = mutual_tls_context(
-            certificate=settings.certificate, key=settings.key, client_ca=settings.client_ca
-        )
-        server = await loop.create_server(
-            factory,
-            settings.host,
-            settings.port,
-            ssl=context,
-            ssl_handshake_timeout=limits.handshake_timeout_s,
-            ssl_shutdown_timeout=limits.drain_s,
-            backlog=_BACKLOG,
-        )
-    else:
-        server = await loop.create_server(factory, settings.host, settings.port, backlog=_BACKLOG)
-    port = server.sockets[0].getsockname()[1]
+        options |= _tls_options(settings, name, limits)
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(factory, settings.host, settings.port, **options)
+    port, *others = dict.fromkeys(each.getsockname()[1] for each in server.sockets)
+    if others:
+        # The host name has several addresses, and port 0 gave each a port of its own.
+        server.close()
+        server = await loop.create_server(factory, settings.host, port, **options)
     shown_host = f"[{settings.host}]" if ":" in settings.host else settings.host
     return server, ListenerAddress(name, f"{settings.scheme}://{shown_host}:{port}")
+
+
+def _tls_options(settings: ListenerSettings, name: str, limits: LimitSettings) -> dict[str, Any]:
+    if settings.certificate is None or settings.key is None or settings.client_ca is None:
+        raise TLSFilesError(f"listener {name}: certificate, key and client_ca are missing")
+    return {
+        "ssl": mutual_tls_context(
+            certificate=settings.certificate, key=settings.key, client_ca=settings.client_ca
+        ),
+        "ssl_handshake_timeout": limits.handshake_timeout_s,
+        "ssl_shutdown_timeout": limits.drain_s,
+    }

@@ -110,6 +110,14 @@ def test_a_port_in_use_ends_with_3_and_names_the_address(tmp_path: Path) -> None
     assert not (tmp_path / "d" / "ready.json").exists()
 
 
+def test_a_host_that_does_not_exist_ends_with_3_and_names_it(tmp_path: Path) -> None:
+    listen = ("--listen", "tcp://nowhere.invalid:1883")
+    code, text = run_to_end("serve", "--data", str(tmp_path / "d"), *listen, log=tmp_path / "log")
+    assert code == 3
+    assert "cannot listen on tcp://nowhere.invalid:1883: " in text
+    assert "Traceback" not in text
+
+
 def test_a_wrong_configuration_ends_with_2_and_one_sentence(tmp_path: Path) -> None:
     config = tmp_path / "gnomon.toml"
     config.write_text("[broker]\nlistners = []\n")

@@ -1,6 +1,7 @@
 """Where settings come from, which source wins, and what a wrong one is told."""
 
 import json
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,6 @@ VARIABLE = "GNOMON_BROKER__LIMITS__RECEIVE_MAXIMUM"
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
     for name in [name for name in os.environ if name.startswith("GNOMON_")]:
         monkeypatch.delenv(name)
 
