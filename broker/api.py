@@ -6,14 +6,22 @@ Spec: design: services speak to a `Bus`, and never reach into the broker.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol
 
 from msgspec import Struct
 
-from .access.ports import AccessRefusedError, Authenticator, ConnectRequest
+from .access.asking import Action, AskingPermissions, PolicyDecision
+from .access.ports import (
+    AccessRefusedError,
+    Authenticator,
+    ConnectRequest,
+    Continue,
+    EnhancedAuthenticator,
+    Success,
+)
 from .access.principal import Permissions, Principal
-from .engine import Origin, Stats
+from .engine import Census, Origin, Stats
 from .protocol.errors import BrokerError, LocalUsageError
 from .protocol.packets import TopicFilter, TopicName
 from .protocol.properties import NO_PROPERTIES, Properties
@@ -26,21 +34,28 @@ from .transport import ListenerAddress, TLSFilesError
 
 __all__ = [
     "AccessRefusedError",
+    "Action",
+    "AskingPermissions",
     "Authenticator",
     "Broker",
     "BrokerError",
     "Bus",
     "BusClosedError",
+    "Census",
     "ConnectRequest",
+    "Continue",
+    "EnhancedAuthenticator",
     "InProcessClient",
     "ListenerAddress",
     "MemoryStore",
     "Message",
     "Origin",
     "Permissions",
+    "PolicyDecision",
     "Principal",
     "SessionStore",
     "Stats",
+    "Success",
     "TLSFilesError",
 ]
 
@@ -50,7 +65,10 @@ class BusClosedError(BrokerError):
 
 
 class Message(Struct, frozen=True, gc=False):
-    """An Application Message as services see it; `origin` is None for messages of services."""
+    """An Application Message as services see it.
+
+    `origin` is None for messages of services, and for all beside a foreign broker, which does not tell.
+    """
 
     topic: str
     payload: bytes
@@ -71,6 +89,13 @@ class Bus(Protocol):
 
         Raises:
             BusClosedError: there will be none.
+        """
+
+    def acknowledge(self, count: int) -> None:
+        """Say that the oldest `count` messages received, not yet acknowledged, are dealt with.
+
+        A foreign broker sends those of QoS 1 again, to whoever serves next, until this was said; and it
+        sends no more than its Receive Maximum without. Here the publisher was answered before.
         """
 
     def publish(
@@ -139,6 +164,9 @@ class InProcessClient:
         self._server.settle()
         return [_message(message) for message in messages]
 
+    def acknowledge(self, count: int) -> None:
+        """Do nothing: messages do not outlive the process, and their publishers were answered."""
+
     def publish(
         self,
         topic: str,
@@ -181,17 +209,29 @@ class InProcessClient:
 
 
 class Broker:
-    """An MQTT 3.1.1 and 5 broker on the running event loop. Serves once."""
+    """An MQTT 3.1.1 and 5 broker on the running event loop. Serves once.
+
+    `methods` are those of enhanced authentication that v5 clients may name.
+    """
 
     def __init__(
-        self, settings: BrokerSettings, *, authenticator: Authenticator, store: SessionStore | None = None
+        self,
+        settings: BrokerSettings,
+        *,
+        authenticator: Authenticator,
+        store: SessionStore | None = None,
+        methods: Iterable[EnhancedAuthenticator] = (),
     ) -> None:
-        self._server = Server(settings, authenticator=authenticator, store=store)
+        self._server = Server(settings, authenticator=authenticator, store=store, methods=methods)
 
     @property
     def stats(self) -> Stats:
         """Counts since the start."""
         return self._server.engine.stats
+
+    async def census(self) -> Census:
+        """Count what there is at the moment; takes some turns of the loop where there is much."""
+        return await self._server.census()
 
     async def serve(self, *, started: Callable[[Sequence[ListenerAddress]], None]) -> None:
         """Listen until `stop`, then tell everybody, drain and return; `started` learns the addresses.
@@ -205,6 +245,22 @@ class Broker:
     def stop(self) -> None:
         """Let `serve` come to its end."""
         self._server.stop()
+
+    def reload_certificates(self) -> None:
+        """Use the listeners' certificate files as they are now, for handshakes from now on.
+
+        Connections that stand are not touched. A listener whose files cannot be used keeps what it
+        has; the log names the file.
+        """
+        self._server.reload_certificates()
+
+    def authenticate_again(self) -> None:
+        """Ask the Authenticator about every connected client again, in the background.
+
+        Who is refused, or has become somebody else, is closed with 0x87; the others go on with their
+        new permissions, without the subscriptions that these forbid.
+        """
+        self._server.authenticate_again()
 
     def in_process_client(self, name: str, *, tenant: str = "default") -> InProcessClient:
         """Return a new client without a socket; `name` is for logs and metrics."""

@@ -9,15 +9,19 @@ import asyncio
 import secrets
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Final, assert_never
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from functools import partial
+from typing import Any, Final, TypeVar, assert_never
 
 import structlog
 
-from .access.ports import AccessRefusedError, Authenticator
-from .access.principal import Principal
+from .access.asking import AskingPermissions, Question
+from .access.ports import AccessRefusedError, Authenticator, EnhancedAuthenticator
 from .engine import (
+    AskMethod,
     Authenticate,
+    Authorize,
+    Census,
     Close,
     Effect,
     Engine,
@@ -32,19 +36,37 @@ from .protocol.reason_codes import ReasonCode
 from .session.records import Commit, Journal
 from .settings import BrokerSettings
 from .storage.ports import SessionStore
-from .transport import ConnectionShell, ListenerAddress, listen
+from .transport import (
+    Admission,
+    ConnectionShell,
+    Listener,
+    ListenerAddress,
+    listen,
+    watch_certificates,
+)
+
+_T = TypeVar("_T")
 
 _log = structlog.get_logger("broker")
 
 #: How often timers are looked at, in seconds; the wheel is no finer.
 _TICK_S: Final = 0.25
+#: Clients whom a change of rules concerns are asked about so many at a time.
+_ASKED_PER_TURN: Final = 100
+#: How long a peer that was told why may take to close by itself, in seconds.
+_LINGER_S: Final = 1.0
 
 
 class Server:
     """One engine on one event loop, its listeners and its store. Serves once."""
 
     def __init__(
-        self, settings: BrokerSettings, *, authenticator: Authenticator, store: SessionStore | None
+        self,
+        settings: BrokerSettings,
+        *,
+        authenticator: Authenticator,
+        store: SessionStore | None,
+        methods: Iterable[EnhancedAuthenticator] = (),
     ) -> None:
         self._settings = settings
         self._authenticator = authenticator
@@ -56,8 +78,13 @@ class Server:
             journal=None if store is None else Journal(),
             new_client_id=_new_client_id,
             now=self.now(),
+            methods=methods,
         )
+        self.admission = Admission(settings.limits, self.engine.stats, now=self.now())
+        self._listeners: list[Listener] = []
+        self._asking_again: asyncio.Task[None] | None = None
         self._shells: set[ConnectionShell] = set()
+        self._lingering: deque[tuple[float, ConnectionShell]] = deque()
         self._closing: deque[tuple[float, ConnectionShell]] = deque()
         self._is_flush_due = False
         self._is_committing = False
@@ -73,8 +100,8 @@ class Server:
         return time.monotonic() + self._epoch
 
     def admit(self, shell: ConnectionShell) -> bool:
-        """Count a new connection; False where there are too many, or we are about to end."""
-        if self._stop.is_set() or len(self._shells) >= self._settings.limits.connections_maximum:
+        """Keep a new connection; False where we are about to end."""
+        if self._stop.is_set():
             return False
         self._shells.add(shell)
         return True
@@ -91,6 +118,19 @@ class Server:
             self._is_flush_due = True
             self._loop.call_soon(self._flush)
 
+    def spawn(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
+        """Start a task that ends with the server."""
+        if self._tasks is None:
+            raise LocalUsageError("the server is not serving")
+        return self._tasks.create_task(coroutine, name=name)
+
+    async def census(self) -> Census:
+        """Count what there is at the moment, in slices between which others have their turn."""
+        census = Census(connections=len(self._shells))
+        for _ in self.engine.take_census(census):
+            await asyncio.sleep(0)
+        return census
+
     # Its life.
 
     async def serve(self, *, started: Callable[[Sequence[ListenerAddress]], None]) -> None:
@@ -103,15 +143,22 @@ class Server:
         self._loop = asyncio.get_running_loop()
         if self._store is not None:
             self.engine.restore(await self._store.load(), self.now())
-        listeners: list[asyncio.Server] = []
+        listeners = self._listeners
         try:
             async with asyncio.TaskGroup() as self._tasks:
-                addresses = await self._listen(listeners)
-                ticking = self._tasks.create_task(self._tick(), name="broker:timers")
-                started(addresses)
+                await self._listen()
+                ticking = self.spawn(self._tick(), name="broker:timers")
+                watching = self.spawn(
+                    watch_certificates(listeners, self._settings.certificate_check_s),
+                    name="broker:certificates",
+                )
+                started([listener.address for listener in listeners])
                 await self._stop.wait()
-                await self._end(listeners)
+                await self._end()
                 ticking.cancel()
+                watching.cancel()
+                if self._asking_again is not None:
+                    self._asking_again.cancel()
         finally:
             for listener in listeners:
                 listener.close()
@@ -122,18 +169,43 @@ class Server:
         """Let `serve` come to its end."""
         self._stop.set()
 
-    async def _listen(self, listeners: list[asyncio.Server]) -> list[ListenerAddress]:
-        addresses = []
+    def reload_certificates(self) -> None:
+        """Use the listeners' certificate files as they are now, for handshakes from now on.
+
+        A listener whose files cannot be used keeps what it has; the log names the file.
+        """
+        for listener in self._listeners:
+            listener.refresh_tls(is_forced=True)
+
+    def authenticate_again(self) -> None:
+        """Ask the Authenticator about every connected Client again, in the background.
+
+        Who is refused, or has become somebody else, is closed with 0x87; the others go on with their
+        new permissions.
+        """
+        if self._asking_again is not None:
+            self._asking_again.cancel()
+        self._asking_again = self.spawn(self._ask_again(), name="broker:authenticate-again")
+
+    async def _ask_again(self) -> None:
+        for number, shell in enumerate(tuple(self._shells), start=1):
+            connection = shell.connection
+            if connection is not None and connection.request is not None:
+                answer = await self._ask(partial(self._authenticator.authenticate, connection.request))
+                self.engine.authenticated_again(connection, answer, self.now())
+                self.settle()
+            if number % _ASKED_PER_TURN == 0:
+                await asyncio.sleep(0)
+
+    async def _listen(self) -> None:
         for index, settings in enumerate(self._settings.listeners, start=1):
             name = settings.name or f"{settings.scheme}-{index}"
-            listener, address = await listen(settings, name=name, limits=self._settings.limits, host=self)
-            listeners.append(listener)
-            addresses.append(address)
-        return addresses
+            limits = self._settings.limits
+            self._listeners.append(await listen(settings, name=name, limits=limits, host=self))
 
-    async def _end(self, listeners: list[asyncio.Server]) -> None:
+    async def _end(self) -> None:
         """Accept nobody more, tell everybody, and wait a bounded time until they have taken it."""
-        for listener in listeners:
+        for listener in self._listeners:
             listener.close()
         now = self.now()
         for shell in tuple(self._shells):
@@ -154,7 +226,9 @@ class Server:
             await asyncio.sleep(_TICK_S)
             now = self.now()
             self.engine.handle_timer(now)
-            closing = self._closing
+            lingering, closing = self._lingering, self._closing
+            while lingering and lingering[0][0] <= now:
+                lingering.popleft()[1].close()
             while closing and closing[0][0] <= now:
                 closing.popleft()[1].abort()
             self.settle()
@@ -175,12 +249,15 @@ class Server:
                 mailbox.wake()
             state.filled.clear()
         dirty = state.dirty
+        sent = 0
         for connection in dirty:
             if connection.outgoing and isinstance(connection, ServedConnection):
                 data = connection.data_to_send()
+                sent += len(data)
                 if isinstance(connection.shell, ConnectionShell):
                     connection.shell.write(data)
         dirty.clear()
+        state.stats.bytes_sent += sent
         if state.effects:
             self.settle()
 
@@ -195,7 +272,7 @@ class Server:
             self.engine.committed(commit, self.now())
             return
         self._is_committing = True
-        self._spawn(self._await_commit(waiting, commit), name="broker:commit")
+        self.spawn(self._await_commit(waiting, commit), name="broker:commit")
 
     async def _await_commit(self, waiting: Awaitable[None], commit: Commit) -> None:
         await waiting
@@ -206,12 +283,22 @@ class Server:
     def _perform(self, effect: Effect) -> None:
         shell = effect.connection.shell
         if isinstance(effect, Authenticate):
-            self._spawn(self._authenticate(effect), name="broker:authenticate")
+            self.spawn(self._authenticate(effect), name="broker:authenticate")
+        elif isinstance(effect, AskMethod):
+            self.spawn(self._ask_method(effect), name="broker:authenticate")
+        elif isinstance(effect, Authorize):
+            self.spawn(self._authorize(effect), name="broker:authorize")
         elif not isinstance(shell, ConnectionShell):
             return  # The connection was lost meanwhile; there is nothing to do it to.
         elif isinstance(effect, Close):
-            shell.close(effect.connection.data_to_send())
-            self._closing.append((self.now() + self._settings.limits.drain_s, shell))
+            now = self.now()
+            if last := effect.connection.data_to_send():
+                self.engine.stats.bytes_sent += len(last)
+                shell.finish(last)
+                self._lingering.append((now + _LINGER_S, shell))
+            else:
+                shell.close()
+            self._closing.append((now + self._settings.limits.drain_s, shell))
             _log.debug(
                 "connection.closed",
                 client_id=effect.connection.client_id,
@@ -222,8 +309,10 @@ class Server:
         elif isinstance(effect, PauseReading):
             shell.pause_reading()
         elif isinstance(effect, ResumeReading):
-            shell.resume_reading()
+            # What is buffered first: it may be enough to stop again.
             self._proceed(effect.connection)
+            if not effect.connection.hold:
+                shell.resume_reading()
         elif isinstance(effect, Proceed):
             self._proceed_next_turn(effect.connection)
         else:
@@ -237,32 +326,46 @@ class Server:
         self.engine.proceed(connection, self.now())
         self.settle()
 
-    # The Authenticator.
+    # The hooks that may wait.
 
     async def _authenticate(self, effect: Authenticate) -> None:
-        answer = await self._ask(effect)
+        answer = await self._ask(partial(self._authenticator.authenticate, effect.request))
         self.engine.authenticated(effect.connection, answer, self.now())
         self.settle()
 
-    async def _ask(self, effect: Authenticate) -> Principal | AccessRefusedError:
-        """Return the Authenticator's answer; whatever goes wrong is a refusal."""
+    async def _ask_method(self, effect: AskMethod) -> None:
+        answer = await self._ask(effect.question)
+        self.engine.method_answered(effect.connection, answer, self.now())
+        self.settle()
+
+    async def _authorize(self, effect: Authorize) -> None:
+        """Ask one question after the other, all in the time of one; what is not answered then never is."""
+        principal = effect.principal
+        answers: dict[Question, bool] = {}
+
+        async def decide() -> None:
+            if isinstance(principal.permissions, AskingPermissions):
+                authorize = principal.permissions.decision.authorize
+                for question in effect.questions:
+                    answers[question] = await authorize(principal, question.action, question.topic.decode())
+
+        await self._ask(decide)
+        self.engine.decided(effect, answers, self.now())
+        self.settle()
+
+    async def _ask(self, question: Callable[[], Awaitable[_T]]) -> _T | AccessRefusedError:
+        """Return a hook's answer; whatever goes wrong is a refusal."""
         try:
             async with asyncio.timeout(self._settings.limits.authentication_timeout_s):
-                return await self._authenticator.authenticate(effect.request)
+                return await question()
         except AccessRefusedError as error:
             return error
         except TimeoutError:
-            return AccessRefusedError(
-                ReasonCode.SERVER_UNAVAILABLE, "no answer from the authenticator in time"
-            )
+            self.engine.stats.authentication_timeouts += 1
+            return AccessRefusedError(ReasonCode.SERVER_UNAVAILABLE, "no answer from a hook in time")
         except Exception:  # noqa: BLE001  (the per-hook boundary: whatever a hook raises is a refusal)
-            _log.exception("authenticator.failed")
-            return AccessRefusedError(ReasonCode.SERVER_UNAVAILABLE, "the authenticator failed")
-
-    def _spawn(self, coroutine: Coroutine[None, None, None], *, name: str) -> None:
-        if self._tasks is None:
-            raise LocalUsageError("the server is not serving")
-        self._tasks.create_task(coroutine, name=name)
+            _log.exception("hook.failed")
+            return AccessRefusedError(ReasonCode.SERVER_UNAVAILABLE, "a hook failed")
 
 
 def _new_client_id() -> ClientId:

@@ -1,19 +1,25 @@
 """Settings of the broker: listeners, limits, access.
 
-Knows: every key of the `[broker]` section, its unit, range and default; the form of a listener URL.
+Knows: every key of the `[broker]` section, its unit, range and default.
 Does not know: where the values come from (file, environment, command line), files' contents, sockets.
 Spec: v5 §2.1.4, §3.1.2.11, §3.2.2.3; v3.1.1 §2.2.3, §3.1.2.10.
 """
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal, Self
-from urllib.parse import unquote, urlsplit
+from typing import Annotated, Any, Final, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator, model_validator
 
-Scheme = Literal["tcp", "mtls"]
+from .listener_url import (
+    TLS_SCHEMES,
+    WEBSOCKET_SCHEMES,
+    Address,
+    Scheme,
+    format_address,
+    parse_address,
+    parse_query,
+)
 
 #: Largest Control Packet that the Remaining Length can express (v5 §2.1.4), header included.
 PACKET_SIZE_CEILING: Final = 268_435_460
@@ -22,17 +28,8 @@ SESSION_NEVER_EXPIRES: Final = 0xFFFF_FFFF
 
 _KIB: Final = 1024
 _MIB: Final = 1024 * 1024
-_SCHEMES: Final[Mapping[str, Scheme]] = {"tcp": "tcp", "mtls": "mtls"}
-_LATER_SCHEMES: Final = frozenset({"tls", "ws", "wss", "unix"})
-#: Query key of a listener URL -> field of `ListenerSettings`.
-_QUERY_FIELDS: Final[Mapping[str, str]] = {
-    "cert": "certificate",
-    "key": "key",
-    "ca": "client_ca",
-    "name": "name",
-    "tenant": "tenant",
-}
-_HOST: Final = re.compile(r"[A-Za-z0-9._:%-]+").fullmatch
+#: Where clients of other brokers expect MQTT over WebSocket.
+_WEBSOCKET_PATH: Final = "/mqtt"
 _TLS_FIELDS: Final = ("certificate", "key", "client_ca")
 
 Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -54,18 +51,23 @@ class _Section(BaseModel):
 class ListenerSettings(_Section):
     """One address to listen on.
 
-    `url` may carry the other fields as a query: `mtls://127.0.0.1:8883?cert=..&key=..&ca=..&name=..&tenant=..`.
-    They are moved into their fields, so `url` is always `scheme://host:port` afterwards.
+    `url` may carry other fields as a query:
+    `mtls://127.0.0.1:8883?cert=..&key=..&ca=..&name=..&tenant=..&proxy=v2`.
+    They are moved into their fields, so `url` has no query afterwards.
     """
 
     url: str
-    """Address: tcp://HOST:PORT or mtls://HOST:PORT; IPv6 hosts stand in brackets, port 0 takes a free one."""
+    """Address: tcp, tls, mtls, ws or wss as in mtls://HOST:PORT, where port 0 takes a free one, or unix:///PATH."""
     certificate: Path | None = None
-    """PEM file of the server's certificate chain (mtls). Absent: the development PKI of the data folder."""
+    """PEM file of the server's certificate chain (tls, mtls, wss). Absent: that of the development PKI."""
     key: Path | None = None
-    """PEM file of the server's private key, not encrypted (mtls)."""
+    """PEM file of the server's private key, not encrypted (tls, mtls, wss)."""
     client_ca: Path | None = None
-    """PEM file of the authorities that client certificates must come from (mtls)."""
+    """PEM file of the authorities of client certificates: must be shown to mtls and wss, may be to tls."""
+    session_tickets: bool = False
+    """Whether TLS clients may resume a session; of their certificate only the dates are then checked."""
+    proxy_protocol: bool = False
+    """Whether connections begin with a PROXY protocol v2 header; let only the proxy reach such a listener."""
     name: Label | None = None
     """Name in logs, rules and ready.json. Absent: scheme and position, such as mtls-1."""
     tenant: Label = "default"
@@ -79,7 +81,7 @@ class ListenerSettings(_Section):
         if not isinstance(values, Mapping) or not isinstance(values.get("url"), str):
             return values
         bare_url, _, query = values["url"].partition("?")
-        queried = _parse_query(query)
+        queried = parse_query(query)
         if twice := sorted(queried.keys() & values.keys()):
             raise ValueError(f"{twice[0]} is given both in the URL and as a key of its own; give it once")
         return {**values, **queried, "url": bare_url}
@@ -87,33 +89,58 @@ class ListenerSettings(_Section):
     @field_validator("url")
     @classmethod
     def _check_url(cls, url: str) -> str:
-        scheme, host, port = _parse_address(url)
-        return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+        return format_address(parse_address(url))
 
     @model_validator(mode="after")
     def _check_tls_files(self) -> Self:
         given = [field for field in _TLS_FIELDS if getattr(self, field) is not None]
-        if given and self.scheme != "mtls":
-            raise ValueError(f"{given[0]} belongs to an mtls:// listener, and this one is {self.scheme}://")
-        if given and len(given) < len(_TLS_FIELDS):
-            missing = next(field for field in _TLS_FIELDS if field not in given)
-            raise ValueError(f"{missing} is missing; give certificate, key and client_ca together, or none")
+        if (given or self.session_tickets) and not self.is_tls:
+            field = given[0] if given else "session_tickets"
+            raise ValueError(
+                f"{field} belongs to a tls, mtls or wss listener, and this one is {self.scheme}://"
+            )
+        needed = _TLS_FIELDS if self.scheme == "mtls" else _TLS_FIELDS[:2]
+        if given and (missing := [field for field in needed if field not in given]):
+            raise ValueError(f"{missing[0]} is missing; give {', '.join(needed)} together, or none")
+        if self.proxy_protocol and self.scheme == "unix":
+            raise ValueError("proxy_protocol belongs to a listener with a port, and this one is unix://")
         return self
 
     @property
     def scheme(self) -> Scheme:
         """What is spoken on the connection before MQTT."""
-        return _parse_address(self.url)[0]
+        return parse_address(self.url).scheme
+
+    @property
+    def is_tls(self) -> bool:
+        """Whether the server shows a certificate."""
+        return self.scheme in TLS_SCHEMES
+
+    @property
+    def is_websocket(self) -> bool:
+        """Whether MQTT travels in WebSocket messages."""
+        return self.scheme in WEBSOCKET_SCHEMES
 
     @property
     def host(self) -> str:
-        """Host name or address, IPv6 without brackets."""
-        return _parse_address(self.url)[1]
+        """Host name or address, IPv6 without brackets; empty for unix."""
+        return parse_address(self.url).host
 
     @property
     def port(self) -> int:
-        """Port 0..65535; 0 takes a free one."""
-        return _parse_address(self.url)[2]
+        """Port 0..65535; 0 takes a free one, and stands for none with unix."""
+        return parse_address(self.url).port
+
+    def with_port(self, port: int) -> Self:
+        """Return the settings with another port."""
+        scheme, host, _, path = parse_address(self.url)
+        return self.model_copy(update={"url": format_address(Address(scheme, host, port, path))})
+
+    @property
+    def path(self) -> str:
+        """Path of the Unix socket, or of the WebSocket; empty for the others."""
+        address = parse_address(self.url)
+        return address.path or (_WEBSOCKET_PATH if self.is_websocket else "")
 
 
 class LimitSettings(_Section):
@@ -137,6 +164,14 @@ class LimitSettings(_Section):
     """Sessions kept, connected or not; beyond it a new client is refused with Quota exceeded."""
     connections_maximum: Count = 100_000
     """Connections at one time over all listeners; beyond it a new one is closed at once."""
+    connections_per_source_maximum: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    """Connections of one address, or one /64 network, at one time; a further one is closed. 0: no limit."""
+    connects_per_second_maximum: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    """New connections in a second over all listeners; a further one is closed. 0: no limit."""
+    handshakes_maximum: Count = 1_024
+    """TLS handshakes and PROXY headers in progress on one listener; beyond it new connections must wait."""
+    handshakes_per_turn: Count = 16
+    """TLS handshakes that one listener begins before connected clients have their turn."""
     subscriptions_maximum: Count = 10_000
     """Subscriptions of one session."""
     filters_per_subscribe_maximum: Count = 1_000
@@ -152,9 +187,13 @@ class LimitSettings(_Section):
     connect_timeout_s: Seconds = 10.0
     """Wait for a whole CONNECT packet once the connection stands, in seconds."""
     authentication_timeout_s: Seconds = 10.0
-    """Wait for the authenticator's answer, in seconds."""
+    """Wait for the answer of an authenticator, or of somebody outside who decides on rights, in seconds."""
+    password_workers: Annotated[int, Field(ge=1, le=64)] = 2
+    """Passwords that are checked at one time; each check takes a core and, by default, 19 MiB."""
+    password_checks_maximum: Count = 1_000
+    """Passwords that wait for their check; beyond it a client is refused with Server busy."""
     handshake_timeout_s: Seconds = 10.0
-    """Wait for the TLS handshake, in seconds."""
+    """Wait for the PROXY header, and again for the TLS handshake, in seconds."""
     server_keep_alive_s: UInt16 | None = None
     """Keep alive that v5 clients are told to use, in seconds. Absent: the client's own."""
     frame_budget: Count = 1024
@@ -180,14 +219,23 @@ class BrokerSettings(_Section):
     """Addresses to listen on: URLs, or tables with the keys of a listener."""
     limits: LimitSettings = LimitSettings()
     """The limits that keep the broker bounded."""
+    certificate_check_s: Seconds = 5.0
+    """How often to look at certificate files, in seconds; they are used once two looks have seen the same."""
     rules_file: Path | None = None
     """TOML file of the rules that say who may publish and subscribe what. Absent: the built-in rules."""
+    password_file: Path | None = None
+    """File of users and password hashes, made by `gnomon password set`. Absent: passwords let nobody in."""
     allow_anonymous: bool = False
-    """Whether clients without a certificate may connect; they never reach reserved topics."""
+    """Whether clients without a certificate or a password may connect; they never reach reserved topics."""
     require_client_id_is_common_name: bool = True
     """Whether a device's client id must equal its certificate's common name."""
     topics_root: Annotated[str, StringConstraints(pattern=r"^[^/+#\x00]{1,64}$")] = "$aws"
     """First level of the reserved device topics. Device kits hard-code $aws: change it for closed fleets."""
+
+    sys_interval_s: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 10.0
+    """Pause between publications of statistics below $SYS, in seconds; 0 switches them off."""
+    sys_tenant: Label | None = None
+    """Tenant that may read $SYS, which tells of the whole server. Absent: that of the first listener."""
 
     @field_validator("topics_root")
     @classmethod
@@ -205,6 +253,7 @@ class BrokerSettings(_Section):
         )
         _check_unique("name", [listener.name or "" for listener in named])
         _check_unique("address", [f"{item.host}:{item.port}" for item in named if item.port])
+        _check_unique("path", [item.path for item in named if item.scheme == "unix"])
         return named
 
 
@@ -212,38 +261,3 @@ def _check_unique(what: str, values: list[str]) -> None:
     for position, value in enumerate(values):
         if value in values[:position]:
             raise ValueError(f"two listeners have the {what} {value}; give each its own")
-
-
-def _parse_query(query: str) -> dict[str, str]:
-    """Return field -> text of a listener URL's query (`+` stays a plus, `%2B` and the like are decoded)."""
-    fields: dict[str, str] = {}
-    for part in query.split("&") if query else ():
-        key, _, text = part.partition("=")
-        field = _QUERY_FIELDS.get(key)
-        if field is None:
-            raise ValueError(f"unknown key {key!r} in the listener URL; known are {', '.join(_QUERY_FIELDS)}")
-        if not text or field in fields:
-            raise ValueError(f"key {key!r} of the listener URL needs exactly one value, as in {key}=VALUE")
-        fields[field] = unquote(text)
-    return fields
-
-
-def _parse_address(url: str) -> tuple[Scheme, str, int]:
-    """Take scheme, host and port out of a listener URL without a query."""
-    name, separator, _ = url.partition("://")
-    if name in _LATER_SCHEMES and separator:
-        raise ValueError(f"{name}:// listeners come with a later release; use tcp:// or mtls://")
-    if name not in _SCHEMES or not separator:
-        raise ValueError(f"{url!r} is not a listener URL; use tcp://HOST:PORT or mtls://HOST:PORT")
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        raise ValueError(
-            f"{url!r} has no usable host or port; use {name}://HOST:PORT, IPv6 as [::1]"
-        ) from None
-    if port is None:
-        raise ValueError(f"{url!r} names no port; use {name}://HOST:PORT, where port 0 takes a free one")
-    if not host or not _HOST(host) or parts.username is not None or parts.path or parts.fragment:
-        raise ValueError(f"{url!r} is not a listener URL; use {name}://HOST:PORT and nothing more")
-    return _SCHEMES[name], host, port

@@ -17,6 +17,8 @@ from fleet import CertificateFiles, DevelopmentPKI, NameRefusedError, PKIError
 
 from .data_folder import PKI_FOLDER
 from .errors import ConfigurationError, EnvironmentFailureError, GnomonError
+from .password_command import password
+from .services_command import services
 from .settings import load_settings, settings_schema
 from .settings_text import settings_text
 from .version import installed_version
@@ -65,7 +67,10 @@ def cli() -> None:
 @click.option(
     "--anonymous", is_flag=True, help="Let clients without a certificate use topics that are not reserved."
 )
-def serve(config: Path | None, data: Path | None, listen: tuple[str, ...], *, anonymous: bool) -> None:
+@click.option("--http", metavar="URL", help="Metrics and health, such as http://127.0.0.1:9464.")
+def serve(
+    config: Path | None, data: Path | None, listen: tuple[str, ...], http: str | None, *, anonymous: bool
+) -> None:
     """Run the server until SIGTERM.
 
     Without certificates in the URL (?cert=..&key=..&ca=..) the development PKI of the data folder
@@ -75,11 +80,11 @@ def serve(config: Path | None, data: Path | None, listen: tuple[str, ...], *, an
     Examples:
       gnomon serve --data ./data --listen mtls://127.0.0.1:8883
       gnomon serve --data ./data --listen tcp://127.0.0.1:0 --anonymous
-      gnomon serve --config gnomon.toml
+      gnomon serve --config gnomon.toml --http http://127.0.0.1:9464
     """  # noqa: D301
     from .serve import serve as run_server  # The other commands start without the broker.
 
-    run_server(load_settings(config, _overrides(data, listen, anonymous=anonymous)))
+    run_server(load_settings(config, _overrides(data, listen, http, anonymous=anonymous)))
 
 
 @cli.group("config")
@@ -98,11 +103,12 @@ def config_group() -> None:
 @json_option
 def config_check(config: Path | None, *, as_json: bool) -> None:
     """Check the settings and every file that they name."""
-    from .setting_files import check_listener_files, load_rules
+    from .setting_files import check_listener_files, load_passwords, load_rules
 
     try:
         settings = load_settings(config)
         load_rules(settings.broker)
+        load_passwords(settings.broker.password_file)
         check_listener_files(settings.broker)
     except ConfigurationError as error:
         if not as_json:
@@ -125,6 +131,10 @@ def config_show(config: Path | None, *, as_json: bool) -> None:
 def config_schema() -> None:
     """Print the JSON schema of the settings file, for editors."""
     click.echo(_dump(settings_schema()))
+
+
+cli.add_command(password)
+cli.add_command(services)
 
 
 @cli.group()
@@ -216,14 +226,20 @@ def demo(data: Path, *, stay: bool, as_json: bool) -> None:
     run_demo(data, stay=stay, as_json=as_json)
 
 
-def _overrides(data: Path | None, listen: Sequence[str], *, anonymous: bool) -> dict[str, Any]:
+def _overrides(
+    data: Path | None, listen: Sequence[str], http: str | None, *, anonymous: bool
+) -> dict[str, Any]:
     """Return what the command line sets, in the shape of the settings file."""
     broker: dict[str, Any] = {}
     if listen:
         broker["listeners"] = list(listen)
     if anonymous:
         broker["allow_anonymous"] = True
-    return {**({"data": data} if data else {}), **({"broker": broker} if broker else {})}
+    return {
+        **({"data": data} if data else {}),
+        **({"http": {"url": http}} if http else {}),
+        **({"broker": broker} if broker else {}),
+    }
 
 
 def _pki_call(data: Path, kind: str, name: str | None) -> CertificateFiles:

@@ -9,7 +9,15 @@ import ssl
 from pathlib import Path
 from typing import Final, NoReturn
 
-from broker.access import Rule, RulesError, builtin_rules, parse_rules
+from broker.access import (
+    PASSWORD_FILE_SIZE_MAXIMUM,
+    PasswordFileError,
+    Rule,
+    RulesError,
+    builtin_rules,
+    parse_password_file,
+    parse_rules,
+)
 from broker.settings import BrokerSettings
 from fleet import DevelopmentPKI, PKIError
 
@@ -20,12 +28,14 @@ _UNSPECIFIED_HOSTS: Final = frozenset({"0.0.0.0", "::"})  # noqa: S104  (compare
 
 
 def with_development_pki(settings: BrokerSettings, folder: Path) -> BrokerSettings:
-    """Give every mtls listener that names no files those of the development PKI in `folder`.
+    """Give every TLS listener that names no files those of the development PKI in `folder`.
+
+    A wss listener gets no authority: browsers would ask for certificates that nobody has.
 
     Raises:
         EnvironmentFailureError: the development PKI cannot be made or used.
     """
-    needy = [item for item in settings.listeners if item.scheme == "mtls" and item.certificate is None]
+    needy = [item for item in settings.listeners if item.is_tls and item.certificate is None]
     if not needy:
         return settings
     hosts = sorted({listener.host for listener in needy} - _UNSPECIFIED_HOSTS)
@@ -33,9 +43,11 @@ def with_development_pki(settings: BrokerSettings, folder: Path) -> BrokerSettin
         files = DevelopmentPKI(folder).ensure_server(hosts)
     except PKIError as error:
         raise EnvironmentFailureError(f"development PKI: {error}") from error
-    update = {"certificate": files.certificate, "key": files.key, "client_ca": files.authority}
+    server = {"certificate": files.certificate, "key": files.key}
+    mutual = {**server, "client_ca": files.authority}
     listeners = tuple(
-        item.model_copy(update=update) if item in needy else item for item in settings.listeners
+        item.model_copy(update=server if item.is_websocket else mutual) if item in needy else item
+        for item in settings.listeners
     )
     return settings.model_copy(update={"listeners": listeners})
 
@@ -47,9 +59,10 @@ def check_listener_files(settings: BrokerSettings) -> None:
         ConfigurationError: one sentence with the key, the file and what would be right.
     """
     for position, listener in enumerate(settings.listeners):
-        if listener.certificate is not None and listener.key is not None and listener.client_ca is not None:
-            place = f"broker.listeners[{position}]"
+        place = f"broker.listeners[{position}]"
+        if listener.certificate is not None and listener.key is not None:
             _check_pair(place, listener.certificate, listener.key)
+        if listener.client_ca is not None:
             _check_authority(f"{place}.client_ca", listener.client_ca)
 
 
@@ -67,6 +80,24 @@ def load_rules(settings: BrokerSettings) -> tuple[Rule, ...]:
     except UnicodeDecodeError:
         raise ConfigurationError(f"{settings.rules_file}: not UTF-8; save it as UTF-8 text") from None
     except RulesError as error:
+        raise ConfigurationError(str(error)) from None
+
+
+def load_passwords(path: Path | None) -> dict[str, str] | None:
+    """Return hash by user name of a password file, None where none is set.
+
+    Raises:
+        ConfigurationError: one sentence with the file, the line and what would be right.
+    """
+    if path is None:
+        return None
+    wanted = "a file that `gnomon password set` wrote"
+    content = _read("broker.password_file", path, wanted, PASSWORD_FILE_SIZE_MAXIMUM)
+    try:
+        return parse_password_file(content.decode(), source=str(path))
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{path}: not UTF-8; save it as UTF-8 text") from None
+    except PasswordFileError as error:
         raise ConfigurationError(str(error)) from None
 
 
@@ -100,14 +131,14 @@ def _check_authority(place: str, path: Path) -> None:
         raise ConfigurationError(f"{place}: {path}: holds no certificate; name {wanted}") from None
 
 
-def _read(place: str, path: Path, wanted: str) -> bytes:
+def _read(place: str, path: Path, wanted: str, size_maximum: int = _FILE_SIZE_MAXIMUM) -> bytes:
     try:
         with path.open("rb") as file:
-            content = file.read(_FILE_SIZE_MAXIMUM + 1)
+            content = file.read(size_maximum + 1)
     except OSError as error:
         raise ConfigurationError(
             f"{place}: {path}: cannot be read: {error.strerror}; name {wanted}"
         ) from None
-    if len(content) > _FILE_SIZE_MAXIMUM:
-        raise ConfigurationError(f"{place}: {path}: larger than {_FILE_SIZE_MAXIMUM} bytes; name {wanted}")
+    if len(content) > size_maximum:
+        raise ConfigurationError(f"{place}: {path}: larger than {size_maximum} bytes; name {wanted}")
     return content

@@ -21,10 +21,12 @@ from pydantic_settings import (
     SettingsError,
 )
 
+from broker.foreign_settings import ForeignBusSettings
 from broker.settings import BrokerSettings
 from shadow.settings import ShadowSettings
 
 from .errors import ConfigurationError
+from .http_settings import HTTPSettings
 
 ENVIRONMENT_PREFIX: Final = "GNOMON_"
 _NESTED: Final = "__"
@@ -72,8 +74,12 @@ class GnomonSettings(BaseSettings):
     """Event loop: uvloop, asyncio, or auto for uvloop where it is installed."""
     log: LogSettings = LogSettings()
     """What is written to standard error."""
+    http: HTTPSettings = HTTPSettings()
+    """Metrics and health for machines that watch."""
     broker: BrokerSettings = Field(default_factory=BrokerSettings)
     """The MQTT broker."""
+    foreign_broker: ForeignBusSettings = ForeignBusSettings()
+    """The broker that `gnomon services` runs beside."""
     shadow: ShadowSettings = Field(default_factory=ShadowSettings)
     """The device shadows."""
 

@@ -6,7 +6,8 @@ Spec: AWS IoT device shadow service, MQTT topics; order of messages as `engine.D
 
 Requests are decided at once, in order of arrival, against hot documents that may be ahead of the store. While
 one turn commits the next one fills up, and the replies of each follow its own commit. So the messages of a
-shadow stay in order, and none tells of a change that a crash could undo.
+shadow stay in order, and none tells of a change that a crash could undo. Requests are acknowledged to the bus
+after their replies, so that a broker outside the process keeps what a crash interrupts.
 """
 
 import asyncio
@@ -64,9 +65,13 @@ class _Request(Struct):
 
 
 class _Turn:
-    """Requests that share one commit, in order of arrival."""
+    """Requests that share one commit, in order of arrival.
+
+    `messages` counts what of the bus they came from, ignored messages included.
+    """
 
     def __init__(self) -> None:
+        self.messages = 0
         self.requests: list[_Request] = []
         self.rows: dict[ShadowKey, Stored] = {}
 
@@ -132,13 +137,13 @@ class ShadowService:
 
     async def _take(self, messages: Sequence[Message]) -> None:
         requests = [request for message in messages if (request := self._accept(message)) is not None]
-        if not requests:
-            return
-        await self._load([request.slot for request in requests])
+        if requests:
+            await self._load([request.slot for request in requests])
         # From here to the end nothing else runs, so that the slots stay as they are.
         for request in requests:
             self._decide(request)
         self._open.requests += requests
+        self._open.messages += len(messages)
         self._filled.set()
 
     def _accept(self, message: Message) -> _Request | None:
@@ -198,7 +203,7 @@ class ShadowService:
         return request.slot.stored
 
     async def _write_turns(self) -> None:
-        while self._open.requests or not self._is_closed:
+        while self._open.messages or not self._is_closed:
             await self._filled.wait()
             self._filled.clear()
             turn, self._open = self._open, _Turn()
@@ -207,6 +212,7 @@ class ShadowService:
                 await self._commit(turn)
             for request in turn.requests:
                 self._answer(request)
+            self._bus.acknowledge(turn.messages)
 
     async def _commit(self, turn: _Turn) -> None:
         try:

@@ -33,6 +33,7 @@ class FakeBus:
     def __init__(self) -> None:
         self.filters: list[str] = []
         self.published: list[Published] = []
+        self.acknowledged = 0
         self.is_closed_for_publish = False
         self._batches: asyncio.Queue[Sequence[Message] | None] = asyncio.Queue()
         self._idle = asyncio.Event()
@@ -61,6 +62,9 @@ class FakeBus:
         if batch is None:
             raise BusClosedError
         return batch
+
+    def acknowledge(self, count: int) -> None:
+        self.acknowledged += count
 
     def publish(
         self,

@@ -1,18 +1,20 @@
 """Writes the pages of the documentation that are generated, or checks that they are current.
 
-Knows: where each page comes from: the command line, the schema of the settings, the clauses that tests name.
+Knows: where each page comes from: the command line, the schema of the settings, the table of metrics, the
+    clauses that tests name.
 """
 
 import ast
 import json
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
 from gnomon.cli import cli
+from gnomon.metric_table import METRICS, Metric, written_name
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 _NOTICE: Final = "<!-- Written by tools/generate_docs.py (make docs); edit its source. -->"
@@ -105,6 +107,20 @@ def _cell(text: str) -> str:
     return " ".join(text.replace("|", "\\|").split())
 
 
+def metrics_page(metrics: Sequence[Metric]) -> str:
+    """Return the page that lists every metric."""
+    rows = [
+        f"| `{written_name(metric)}` | {metric.kind} | {metric.label and f'`{metric.label}`'} | "
+        f"{_cell(metric.meaning)} |"
+        for metric in metrics
+    ]
+    intro = (
+        "What `/metrics` tells ([how to switch it on](../how-to/monitor.md)); counters begin with the server."
+    )
+    table = "| name | type | label | meaning |\n| --- | --- | --- | --- |\n" + "\n".join(rows)
+    return "\n\n".join(["# Metrics", _NOTICE, intro, table]) + "\n"
+
+
 def conformance_page(sources: Mapping[str, str]) -> str:
     """Return the page that names, for each clause, the test files that prove it.
 
@@ -157,6 +173,7 @@ def pages() -> dict[Path, str]:
     return {
         Path("docs/reference/cli.md"): cli_page(cli),
         Path("docs/reference/settings.md"): settings_page(schema),
+        Path("docs/reference/metrics.md"): metrics_page(METRICS),
         Path("docs/conformance.md"): conformance_page(tests),
     }
 

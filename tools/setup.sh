@@ -2,7 +2,7 @@
 # Makes what the project runs in. Safe to run again: a second run does nothing and takes no time.
 #
 #   tools/setup.sh             the virtual environment .venv, from requirements.lock
-#   tools/setup.sh --programs  the programs that the tests start (Debian packages)
+#   tools/setup.sh --programs  the programs that the tests start (Debian packages, and mqtt.js from npm)
 #
 # As root on Debian, missing packages are installed; otherwise they are named and the script ends with 1.
 # PYTHON=python3.12 chooses the interpreter.
@@ -77,9 +77,24 @@ set_up_programs() {
     command -v mosquitto >/dev/null 2>&1 || missing="$missing mosquitto"
     command -v mosquitto_pub >/dev/null 2>&1 || missing="$missing mosquitto-clients"
     command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
+    command -v node >/dev/null 2>&1 || missing="$missing nodejs"
+    command -v npm >/dev/null 2>&1 || missing="$missing npm"
     # shellcheck disable=SC2086  # a list of words
     [ -z "$missing" ] || need_packages $missing
+    set_up_mqttjs
 }
+
+# A client that the tests steer: tests/mqttjs_peer.py.
+set_up_mqttjs() (
+    cd tests/integration/mqttjs
+    wanted="$(sha256sum package-lock.json)"
+    if [ -f node_modules/setup.stamp ] && [ "$(cat node_modules/setup.stamp)" = "$wanted" ]; then
+        return
+    fi
+    say "installing the locked npm packages"
+    npm ci --silent --ignore-scripts --no-audit --no-fund || fail "npm could not install tests/integration/mqttjs"
+    printf '%s\n' "$wanted" >node_modules/setup.stamp
+)
 
 case "${1:-}" in
 "") set_up_environment ;;

@@ -44,19 +44,19 @@ _PUBCOMP: Final = b"\x70\x02"
 
 
 class Gate:
-    """Keeps the loop closed: a bound on messages published and not yet delivered."""
+    """Keeps the loop closed: a bound on messages published and not yet through."""
 
-    __slots__ = ("delivered", "limit", "published")
+    __slots__ = ("completed", "limit", "published")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.published = 0
-        self.delivered = 0
+        self.completed = 0
 
     @property
     def room(self) -> int:
         """How many messages may be published now."""
-        return self.limit - self.published + self.delivered
+        return self.limit - self.published + self.completed
 
 
 class Account:
@@ -119,22 +119,30 @@ class Subscriber(Client):
         topic_filter: bytes,
         qos: int,
         account: Account,
-        gate: Gate | None,
+        gate: Gate,
     ) -> None:
         super().__init__(poller, address, tls, client_id)
         self.account = account
+        self.gate = gate
+        #: Messages of this phase whose QoS flow is over; only those make room for new ones.
+        self.completed = 0
         self._request = SubscriptionRequest(TopicFilter(topic_filter), qos)
-        self._gate = gate
 
     def connected(self) -> None:
         """Subscribe."""
         self.send(encode_packet(Subscribe(1, (self._request,)), V3_1_1))
+
+    def begin(self) -> None:
+        """Begin a phase."""
+        self.account.reset()
+        self.completed = 0
 
     def received(self, packets: Sequence[ControlPacket]) -> None:
         """Account for messages, and acknowledge them in one write."""
         now_ns = time.monotonic_ns()
         account = self.account
         before = account.delivered
+        released = 0
         answers: list[bytes] = []
         for packet in packets:
             if type(packet) is Publish:
@@ -143,6 +151,7 @@ class Subscriber(Client):
                     head = _PUBACK if packet.qos == 1 else _PUBREC
                     answers.append(head + packet.packet_id.to_bytes(2, "big"))
             elif type(packet) is PubRel:
+                released += 1
                 answers.append(_PUBCOMP + packet.packet_id.to_bytes(2, "big"))
             elif isinstance(packet, SubAck) and packet.reason_codes == (self._request.qos,):
                 self.set_ready()
@@ -150,8 +159,11 @@ class Subscriber(Client):
                 raise PeerBrokeError(f"unexpected {packet}")
         if answers:
             self.send(b"".join(answers))
-        if self._gate is not None:
-            self._gate.delivered += account.delivered - before
+        else:
+            self.acknowledge_read()
+        completed = released if self._request.qos == 2 else account.delivered - before
+        self.completed += completed
+        self.gate.completed += completed
 
 
 class Publisher(Client):

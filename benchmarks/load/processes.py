@@ -17,11 +17,14 @@ _CPUCLOCK_SCHED: Final = 2
 
 
 class Spent(Struct, frozen=True, kw_only=True):
-    """What went by between two readings; `others_share` of the machine, 0..1, includes our generators."""
+    """What went by between two readings of a process.
+
+    `others_share` is the part of the machine (0..1) that everybody else used, our generators included.
+    """
 
     cpu_s: float
-    seconds: float
     others_share: float
+    rss_growth_kb: float
 
 
 class Meter(Protocol):
@@ -35,11 +38,11 @@ class Meter(Protocol):
 
 
 class ProcessMeter:
-    """CPU of one process between `start` and `stop`, all its threads, ended ones too, in nanoseconds."""
+    """What one process spends between `start` and `stop`: CPU of all its threads, ended ones too."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
-        self._begun = self._ended = (0, 0, 0)
+        self._begun = self._ended = (0, 0, 0, 0)
 
     def start(self) -> None:
         """Take the first reading."""
@@ -51,16 +54,18 @@ class ProcessMeter:
 
     def spent(self) -> Spent:
         """Return the difference."""
-        wall, own, busy = (after - before for before, after in zip(self._begun, self._ended, strict=True))
+        wall, own, busy, rss = (
+            after - before for before, after in zip(self._begun, self._ended, strict=True)
+        )
         capacity = wall * (os.cpu_count() or 1)
         return Spent(
             cpu_s=own / 1e9,
-            seconds=wall / 1e9,
             others_share=max(0.0, busy - own) / capacity if capacity else 0.0,
+            rss_growth_kb=rss,
         )
 
-    def _read(self) -> tuple[int, int, int]:
-        return time.monotonic_ns(), cpu_ns(self._pid), _machine_busy_ns()
+    def _read(self) -> tuple[int, int, int, int]:
+        return time.monotonic_ns(), cpu_ns(self._pid), _machine_busy_ns(), rss_kb(self._pid)
 
 
 def cpu_ns(pid: int) -> int:

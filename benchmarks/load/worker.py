@@ -1,6 +1,6 @@
 """One process of the generator: its clients on one epoll loop, phase after phase.
 
-Knows: which clients a part of a scenario needs, commands from the coordinator, when a phase is over.
+Knows: which clients a part of a scenario needs, what each command does, when a phase is over.
 Does not know: other processes, the broker as a process, figures.
 """
 
@@ -12,80 +12,21 @@ import time
 from collections import deque
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
-from typing import Final, Literal
-
-from msgspec import Struct
+from typing import Final
 
 from .clients import Account, Gate, Publisher, Subscriber
+from .commands import Failed, Open, Opened, PhaseResult, Plan, Stop
 from .histogram import Histogram
-from .scenarios import OUTSTANDING, PARALLEL, TOPIC, Scenario
-from .wire import Client, PeerBrokeError, TLSFiles
+from .scenarios import OUTSTANDING, TOPIC
+from .wire import Client, PeerBrokeError
 
 _POLL_S: Final = 0.1
 #: A phase in which nothing moves for so long is over, and what is missing is lost.
 _IDLE_NS: Final = 5_000_000_000
+_SETTLE_S: Final = 0.05
 _ALL_LATENCIES: Final = 0
 _EVERY_SIXTEENTH: Final = 15
 _PROGRESS_SIZE: Final = 8
-
-Part = Literal["publishers", "subscribers", "pairs", "connections"]
-
-
-class Plan(Struct, frozen=True, kw_only=True):
-    """What one process does: `numbers` of the scenario's clients of one part."""
-
-    scenario: Scenario
-    part: Part
-    numbers: range
-    run_id: int
-    address: tuple[str, int]
-    tls: TLSFiles | None
-
-
-class Open(Struct, frozen=True):
-    """Command: connect and subscribe. Answered by `Opened`."""
-
-
-class Run(Struct, frozen=True):
-    """Command: one phase. Answered by `PhaseResult`."""
-
-    per_publisher: int
-
-
-class Stop(Struct, frozen=True):
-    """Command: close and end. Not answered."""
-
-
-class Opened(Struct, frozen=True):
-    """Everybody is connected; how long each took."""
-
-    latency: dict[int, int]
-    cpu_s: float
-
-
-class PhaseResult(Struct, frozen=True, kw_only=True):
-    """What this process sent and got in one phase; times are monotonic nanoseconds, 0 for never."""
-
-    sent: int
-    delivered: int
-    duplicates: int
-    reordered: int
-    foreign: int
-    begun_ns: int
-    last_ns: int
-    cpu_s: float
-    latency: dict[int, int]
-    late: dict[int, int]
-
-
-class Failed(Struct, frozen=True):
-    """Answer to any command: this process cannot go on."""
-
-    reason: str
-
-
-Command = Open | Run | Stop
-Answer = Opened | PhaseResult | Failed
 
 
 def main(plan: Plan, commands: Connection, progress: Connection | None) -> None:
@@ -95,7 +36,9 @@ def main(plan: Plan, commands: Connection, progress: Connection | None) -> None:
     try:
         while not isinstance(command := commands.recv(), Stop):
             try:
-                commands.send(worker.open() if isinstance(command, Open) else worker.run(command.per_publisher))
+                commands.send(
+                    worker.open() if isinstance(command, Open) else worker.run(command.per_publisher)
+                )
             except PeerBrokeError as error:
                 commands.send(Failed(str(error)))
     finally:
@@ -122,10 +65,10 @@ class _Worker:
         waiting = deque(self._clients)
         opening: set[Client] = set()
         latency = Histogram()
-        self._last_ns = time.monotonic_ns()
+        begun_ns = self._last_ns = time.monotonic_ns()
         cpu_ns = time.process_time_ns()
         while waiting or opening:
-            while waiting and len(opening) < PARALLEL:
+            while waiting and len(opening) < self._plan.parallel:
                 client = waiting.popleft()
                 self._by_descriptor[client.open()] = client
                 opening.add(client)
@@ -136,7 +79,11 @@ class _Worker:
             for client in [client for client in opening if client.is_ready]:
                 opening.remove(client)
                 latency.add(client.ready_after_ns)
-        return Opened(dict(latency.counts), (time.process_time_ns() - cpu_ns) / 1e9)
+        return Opened(
+            dict(latency.counts),
+            (time.monotonic_ns() - begun_ns) / 1e9,
+            (time.process_time_ns() - cpu_ns) / 1e9,
+        )
 
     def run(self, per_publisher: int) -> PhaseResult:
         """Publish and receive one phase's messages, or as many of them as come."""
@@ -144,7 +91,7 @@ class _Worker:
         cpu_ns = time.process_time_ns()
         begun_ns = self._last_ns = time.monotonic_ns()
         for subscriber in self._subscribers:
-            subscriber.account.reset()
+            subscriber.begin()
         late = Histogram()
         total = per_publisher * len(self._publishers)
         expected = 0
@@ -157,6 +104,9 @@ class _Worker:
             for publisher in self._publishers:
                 publisher.remaining = per_publisher
         self._exchange(expected)
+        last_ns = self._last_ns
+        while self._poll(_SETTLE_S) and time.monotonic_ns() - last_ns < _IDLE_NS:
+            pass  # A message too many comes late.
         unsent = sum(publisher.remaining for publisher in self._publishers)
         accounts = [subscriber.account for subscriber in self._subscribers]
         latency = Histogram()
@@ -169,7 +119,7 @@ class _Worker:
             reordered=sum(account.reordered for account in accounts),
             foreign=sum(account.foreign for account in accounts),
             begun_ns=begun_ns,
-            last_ns=self._last_ns,
+            last_ns=last_ns,
             cpu_s=(time.process_time_ns() - cpu_ns) / 1e9,
             latency=dict(latency.counts),
             late=dict(late.counts),
@@ -200,7 +150,7 @@ class _Worker:
 
     def _is_done(self, expected: int) -> bool:
         return all(publisher.is_done for publisher in self._publishers) and all(
-            subscriber.account.delivered >= expected for subscriber in self._subscribers
+            subscriber.completed >= expected for subscriber in self._subscribers
         )
 
     def _pace(self, total: int, begun_ns: int, late: Histogram) -> None:
@@ -238,19 +188,18 @@ class _Worker:
         """Tell the publishers' process how far the slowest subscriber is."""
         if self._progress is None or not self._subscribers:
             return
-        delivered = min(gate.delivered for gate in self._gates)
-        if delivered != self._told:
-            self._told = delivered
-            os.write(self._progress.fileno(), delivered.to_bytes(_PROGRESS_SIZE, "big"))
+        completed = min(subscriber.gate.completed for subscriber in self._subscribers)
+        if completed != self._told:
+            self._told = completed
+            os.write(self._progress.fileno(), completed.to_bytes(_PROGRESS_SIZE, "big"))
 
     def _hear_progress(self, descriptor: int) -> None:
         data = os.read(descriptor, 1 << 16)
-        self._gate.delivered = int.from_bytes(data[-_PROGRESS_SIZE:], "big")
+        self._gate.completed = int.from_bytes(data[-_PROGRESS_SIZE:], "big")
 
     def _make_clients(self) -> Sequence[Client]:
         plan = self._plan
         tls = None if plan.tls is None else plan.tls.context()
-        self._gates: list[Gate] = []
         if plan.part == "connections":
             return [self._connection(number, tls) for number in plan.numbers]
         for number in plan.numbers:
@@ -261,8 +210,8 @@ class _Worker:
             elif plan.part == "publishers":
                 self._publishers.append(self._publisher(number, self._gate, tls))
             else:
-                self._gates.append(gate := Gate(0))
-                self._subscribers.append(self._subscriber(number, f"{TOPIC}/#", gate, tls))
+                # Each counts for itself; the slowest count travels to the publishers' process.
+                self._subscribers.append(self._subscriber(number, f"{TOPIC}/#", Gate(OUTSTANDING), tls))
         # Subscribers first: nobody publishes before everybody listens, in whichever process.
         return [*self._subscribers, *self._publishers]
 

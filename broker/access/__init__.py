@@ -1,13 +1,31 @@
 """Who a client is, and what it may publish, subscribe and receive.
 
-Knows: certificates, principals, rules, reserved topics.
+Knows: certificates, passwords, principals, rules, reserved topics.
 Does not know: connections, sessions, files, clocks.
 Spec: v5 §4.12, §5.4; v3.1.1 §5.4.
 """
 
+from .asking import Action, AskingPermissions, PolicyDecision, Question
 from .authenticator import OPERATOR_ROLE, RulesAuthenticator
 from .builtin import DEFAULT_RULES, builtin_rules
-from .ports import AccessRefusedError, Authenticator, ConnectRequest, Permissions
+from .password_file import (
+    PASSWORD_FILE_SIZE_MAXIMUM,
+    PasswordFileError,
+    PasswordUsers,
+    check_user_name,
+    is_password,
+    parse_password_file,
+    with_user,
+)
+from .ports import (
+    AccessRefusedError,
+    Authenticator,
+    ConnectRequest,
+    Continue,
+    EnhancedAuthenticator,
+    Permissions,
+    Success,
+)
 from .principal import AlternativeNames, CertificateSubject, ClientCertificate, Principal
 from .reserved import DEFAULT_ROOT, ReservedTopics
 from .rules import Rule, RulePermissions
@@ -18,21 +36,35 @@ __all__ = [
     "DEFAULT_ROOT",
     "DEFAULT_RULES",
     "OPERATOR_ROLE",
+    "PASSWORD_FILE_SIZE_MAXIMUM",
     "AccessRefusedError",
+    "Action",
     "AlternativeNames",
+    "AskingPermissions",
     "Authenticator",
     "CertificateSubject",
     "ClientCertificate",
     "ConnectRequest",
+    "Continue",
+    "EnhancedAuthenticator",
+    "PasswordFileError",
+    "PasswordUsers",
     "Permissions",
+    "PolicyDecision",
     "Principal",
+    "Question",
     "ReservedTopics",
     "Rule",
     "RulePermissions",
     "RulesAuthenticator",
     "RulesError",
+    "Success",
     "builtin_rules",
+    "check_user_name",
     "check_validity",
     "client_certificate",
+    "is_password",
+    "parse_password_file",
     "parse_rules",
+    "with_user",
 ]

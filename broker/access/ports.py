@@ -1,10 +1,11 @@
-"""The port through which the broker asks who a client is.
+"""The ports through which the broker asks who a client is.
 
 Knows: the question, the answer, the refusal.
 Does not know: any way to decide.
 Spec: v5 §3.1.4, §4.12; v3.1.1 §3.1.4, §5.4.1.
 """
 
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 from msgspec import Struct
@@ -13,7 +14,15 @@ from ..protocol.errors import BrokerError
 from ..protocol.reason_codes import ReasonCode
 from .principal import ClientCertificate, Permissions, Principal
 
-__all__ = ["AccessRefusedError", "Authenticator", "ConnectRequest", "Permissions"]
+__all__ = [
+    "AccessRefusedError",
+    "Authenticator",
+    "ConnectRequest",
+    "Continue",
+    "EnhancedAuthenticator",
+    "Permissions",
+    "Success",
+]
 
 
 class AccessRefusedError(BrokerError):
@@ -53,4 +62,42 @@ class Authenticator(Protocol):
 
         Raises:
             AccessRefusedError: the client is not let in.
+        """
+
+
+class Continue(Struct, frozen=True):
+    """The exchange goes on: the client gets `data`, and what it sends back goes to `proceed`.
+
+    `proceed` answers and refuses like `EnhancedAuthenticator.start`.
+    """
+
+    data: bytes | None
+    proceed: "Callable[[bytes | None], Awaitable[Continue | Success]]"
+
+
+class Success(Struct, frozen=True):
+    """The client is `principal`; it gets `data` with the good news."""
+
+    principal: Principal
+    data: bytes | None = None
+
+
+class EnhancedAuthenticator(Protocol):
+    """One method of enhanced authentication (v5 §4.12), which alone decides who its clients are.
+
+    May wait like an `Authenticator`. One that runs again while the client is connected must give the same
+    tenant, client id and identity, or the connection ends.
+    """
+
+    @property
+    def method(self) -> str:
+        """The Authentication Method that clients name."""
+
+    async def start(self, request: ConnectRequest, data: bytes | None) -> Continue | Success:
+        """Begin an exchange with the client's Authentication Data.
+
+        The first one of a connection comes with CONNECT; later ones have no password in `request`.
+
+        Raises:
+            AccessRefusedError: the client is not let in, or does not stay.
         """

@@ -84,7 +84,10 @@ class Principal(Struct, frozen=True, kw_only=True):
 
     @property
     def identity(self) -> str | None:
-        """Who this is across connections and certificates, None for a client without identity."""
+        """Who this is across connections and certificates, None for a client without identity.
+
+        `user/` keeps users apart from things, whose names have no slash.
+        """
         if self.certificate is not None:
             return self.certificate.subject.common_name or self.certificate.subject.rfc4514
-        return self.user_name
+        return None if self.user_name is None else f"user/{self.user_name}"

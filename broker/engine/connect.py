@@ -8,10 +8,20 @@ Spec: v5 §3.1, §3.2, §4.1; v3.1.1 §3.1, §3.2, §4.1.
 from functools import partial
 from typing import Final
 
+from msgspec.structs import replace
+
+from ..access.asking import Question
 from ..access.ports import AccessRefusedError, ConnectRequest
 from ..access.principal import Principal
+from ..protocol.codec import encode_packet
 from ..protocol.connection import ConnectionState
-from ..protocol.errors import ClientIdentifierError, NotAuthorizedError, PeerError, TopicNameInvalidError
+from ..protocol.errors import (
+    ClientIdentifierError,
+    NotAuthorizedError,
+    PacketTooLargeError,
+    PeerError,
+    TopicNameInvalidError,
+)
 from ..protocol.packets import V3_1_1, V5, ClientId, ConnAck, Connect
 from ..protocol.packets import Will as ConnectWill
 from ..protocol.properties import NO_PROPERTIES, Properties
@@ -20,10 +30,11 @@ from ..protocol.topics import levels
 from ..session.message import ApplicationMessage
 from ..session.records import PutSession, PutWill
 from ..session.session import NEVER_EXPIRES, Session, Will
-from .connection import Hold, Origin, ServedConnection
-from .effects import Authenticate
+from .connection import Exchange, Hold, Origin, ServedConnection
+from .decisions import questions_about_session
+from .effects import AskMethod, Authenticate, Authorize
 from .holds import hold, unhold
-from .lifecycle import close_connection, drop_will, end_connection, end_session
+from .lifecycle import cancel_end, close_connection, drop_will, end_connection, end_session
 from .state import EngineState, Tenant
 from .subscribe import withdraw_forbidden
 
@@ -43,7 +54,8 @@ def handle_connect(state: EngineState, connection: ServedConnection, packet: Con
                     "empty ClientId without Clean Session", spec="v3.1.1 [MQTT-3.1.3-8]"
                 )
             client_id = state.new_client_id()
-        if packet.properties.authentication_method is not None:
+        method_name = packet.properties.authentication_method
+        if method_name is not None and method_name not in state.methods:
             raise _BadAuthenticationMethodError("no such method", spec="v5 [MQTT-4.12.0-1]")
     except PeerError as error:
         refuse(state, connection, error.reason_code, str(error), now)
@@ -60,7 +72,14 @@ def handle_connect(state: EngineState, connection: ServedConnection, packet: Con
         tenant=connection.tenant_name,
         peer_address=connection.peer_address,
     )
-    state.effects.append(Authenticate(connection, request))
+    if method_name is None:
+        connection.request = request
+        state.effects.append(Authenticate(connection, request))
+        return
+    method = state.methods[method_name]
+    connection.exchange = Exchange(method, replace(request, password=None))
+    question = partial(method.start, request, packet.properties.authentication_data)
+    state.effects.append(AskMethod(connection, question))
 
 
 def handle_authenticated(
@@ -70,15 +89,20 @@ def handle_authenticated(
     packet = connection.connect
     if connection.state is not ConnectionState.AUTHENTICATING or packet is None:
         return
-    connection.connect = None
     if isinstance(answer, AccessRefusedError):
         refuse(state, connection, answer.reason_code, answer.detail, now)
         return
+    if questions := _open_questions(state, answer, packet):
+        resume = partial(_decided, state, connection, answer)
+        state.effects.append(Authorize(connection, answer, questions, resume))
+        return
+    connection.connect = None
     connection.principal = answer
     connection.tenant_name = answer.tenant
     tenant = state.tenant(answer.tenant)
     try:
         will = None if packet.will is None else _check_will(state, connection, packet.will)
+        properties = _announcements(state, connection, packet)
         session, is_present = _find_session(state, tenant, connection, answer, packet, now)
     except (PeerError, AccessRefusedError) as error:
         refuse(state, connection, error.reason_code, str(error), now)
@@ -94,7 +118,9 @@ def handle_authenticated(
         state.journal.append(
             PutSession(tenant.name, session.client_id, session.expiry_interval, None, session.identity)
         )
-    _welcome(state, tenant, connection, session, packet, is_present, now)
+    _welcome(
+        state, tenant, connection, session, packet, ConnAck(is_present, ReasonCode.SUCCESS, properties), now
+    )
 
 
 def refuse(
@@ -117,6 +143,26 @@ class _BadAuthenticationMethodError(PeerError):
     """The Client asks for enhanced authentication, and there is no method (v5 §4.12)."""
 
     reason_code = ReasonCode.BAD_AUTHENTICATION_METHOD
+
+
+def _open_questions(state: EngineState, principal: Principal, packet: Connect) -> list[Question]:
+    """Return what must be asked before the Client is let in: may it have its Will and its Session?"""
+    is_kept = not packet.is_clean_start
+    tenant = state.tenant(principal.tenant)
+    session = tenant.sessions.get(ClientId(principal.client_id)) if is_kept else None
+    return questions_about_session(principal, session, None if packet.will is None else packet.will.topic)
+
+
+def _decided(
+    state: EngineState, connection: ServedConnection, principal: Principal, is_complete: bool, now: float
+) -> None:
+    """Who decides has answered; without an answer the Client is better off to come again."""
+    if is_complete:
+        handle_authenticated(state, connection, principal, now)
+    else:
+        detail = "nobody decided what the client may do"
+        refusal = AccessRefusedError(ReasonCode.SERVER_UNAVAILABLE, detail)
+        handle_authenticated(state, connection, refusal, now)
 
 
 def _check_will(state: EngineState, connection: ServedConnection, will: ConnectWill) -> Will:
@@ -176,6 +222,7 @@ def _find_session(
         session = None
     if session is not None:
         drop_will(state, session)  # v5 [MQTT-3.1.3-9]: back before the Will Delay has passed.
+        cancel_end(state, session)
         return session, True
     if state.session_count >= state.limits.sessions_maximum:
         raise AccessRefusedError(ReasonCode.QUOTA_EXCEEDED, "sessions_maximum reached")
@@ -209,7 +256,7 @@ def _welcome(
     connection: ServedConnection,
     session: Session,
     packet: Connect,
-    is_present: bool,
+    answer: ConnAck,
     now: float,
 ) -> None:
     """Send CONNACK, then what the Session has for the Client (v5 [MQTT-3.2.0-1])."""
@@ -219,50 +266,71 @@ def _welcome(
     connection.accept(
         maximum_packet_size=limits.maximum_packet_size, topic_alias_maximum=limits.topic_alias_maximum
     )
-    properties = NO_PROPERTIES
-    if packet.version == V5:
-        properties = _announcements(state, connection, session, packet)
-    connection.write_packet(ConnAck(is_present, ReasonCode.SUCCESS, properties))
+    connection.write_packet(answer)
     state.stats.connects_accepted += 1
-    before = (session.version, session.maximum_packet_size, session.credential)
     certificate = connection.certificate
-    session.credential = None if certificate is None else certificate.fingerprint_sha256
+    credential = None if certificate is None else certificate.fingerprint_sha256
+    # Without a certificate rights may depend on anything; after a restart nobody has asked yet.
+    has_other_rights = credential is None or session.credential != credential
+    before = (session.version, session.maximum_packet_size)
+    session.credential = credential
     session.may_receive = connection.permissions.may_receive
+    if has_other_rights:
+        session.drop_forbidden()
     session.attach(
         connection, receive_maximum=packet.properties.receive_maximum or _RECEIVE_MAXIMUM_DEFAULT, now=now
     )
     if session.subscriptions:
         withdraw_forbidden(state, tenant, connection)
-        if before != (session.version, session.maximum_packet_size, session.credential):
-            tenant.changed()  # Plans depend on all three.
+        if has_other_rights or before != (session.version, session.maximum_packet_size):
+            tenant.changed()  # Plans depend on all of them.
+    if connection.timer is not None:
+        state.timers.cancel(connection.timer)
     if connection.keep_alive:
         _watch_silence(state, connection, now)
     unhold(state, connection, Hold.AUTHENTICATING)
 
 
-def _announcements(
-    state: EngineState, connection: ServedConnection, session: Session, packet: Connect
-) -> Properties:
-    """Return the CONNACK's Properties: only what differs from the specification's defaults (v5 §3.2.2.3)."""
+def _announcements(state: EngineState, connection: ServedConnection, packet: Connect) -> Properties:
+    """Return the CONNACK's Properties: only what differs from the specification's defaults (v5 §3.2.2.3).
+
+    Raises:
+        PacketTooLargeError: the Client does not take so large a CONNACK, so it cannot be let in.
+    """
+    if packet.version == V3_1_1:
+        return NO_PROPERTIES
     limits = state.limits
     asked = packet.properties.session_expiry_interval or 0
-    return Properties(
-        session_expiry_interval=session.expiry_interval if session.expiry_interval != asked else None,
+    granted = _expiry_interval(state, packet)
+    properties = Properties(
+        session_expiry_interval=granted if granted != asked else None,
         receive_maximum=limits.receive_maximum,
         maximum_packet_size=limits.maximum_packet_size,
         assigned_client_identifier=None if packet.client_id else connection.client_id,
         topic_alias_maximum=limits.topic_alias_maximum or None,
         server_keep_alive=limits.server_keep_alive_s,
+        authentication_method=packet.properties.authentication_method,
+        authentication_data=None if connection.exchange is None else connection.exchange.data,
     )
+    if (
+        len(encode_packet(ConnAck(False, ReasonCode.SUCCESS, properties), V5))
+        > connection.maximum_packet_size
+    ):
+        raise PacketTooLargeError(
+            "no CONNACK fits the Client's Maximum Packet Size", spec="v5 [MQTT-3.1.2-24]"
+        )
+    return properties
 
 
 def _watch_silence(state: EngineState, connection: ServedConnection, now: float) -> None:
     """Look whether the Client has been silent for too long (v5 [MQTT-3.1.2-22])."""
+    if connection.hold:
+        connection.last_received = now  # While we do not listen, the Client is not silent.
     until = connection.silent_until()
     if connection.state is not ConnectionState.CONNECTED or until is None:
         return
     if now < until:
-        state.timers.add(until, partial(_watch_silence, state), connection)
+        connection.timer = state.timers.add(until, partial(_watch_silence, state), connection)
         return
     state.stats.keep_alive_timeouts += 1
     close_connection(state, connection, ReasonCode.KEEP_ALIVE_TIMEOUT, "silent for too long", now)

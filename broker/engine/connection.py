@@ -6,22 +6,25 @@ Spec: v5 §4.6; v3.1.1 §4.6.
 """
 
 import enum
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Final
 
 from msgspec import Struct
 
+from ..access.ports import ConnectRequest, Continue, EnhancedAuthenticator, Success
 from ..access.principal import ClientCertificate, Permissions, Principal
 from ..protocol.connection import Connection
 from ..protocol.errors import LocalUsageError
-from ..protocol.packets import Connect, ControlPacket
+from ..protocol.packets import Connect, ControlPacket, TopicFilter
 from ..routing.plan import Group
 from ..routing.tree import SharedGroup
 from ..session.message import Delivery
 from ..session.records import Commit
 from ..session.session import Session
 from .mailbox import Mailbox
+from .stats import Stats
+from .timers import Timer
 
 _PUBACK_HEADER: Final = 0x40
 
@@ -35,11 +38,15 @@ class Origin(Struct, frozen=True):
 
 
 class Audience(Struct, frozen=True):
-    """Who gets the messages of one topic: Sessions in groups, shared Subscriptions, services."""
+    """Who gets the messages of one topic: Sessions in groups, shared Subscriptions, services.
+
+    `no_local` are Sessions whose own messages need an Audience of their own (v5 [MQTT-3.8.3-3]).
+    """
 
     groups: Sequence[Group[Session]]
     shared: Sequence[SharedGroup[Session]]
     mailboxes: Sequence[Mailbox]
+    no_local: frozenset[Session]
 
     @property
     def is_empty(self) -> bool:
@@ -60,6 +67,20 @@ class Route(Struct, frozen=True, gc=False):
     audience: Audience
 
 
+class Exchange(Struct):
+    """Where enhanced authentication stands (v5 §4.12).
+
+    `proceed` is there while the Client has the next word, `is_over` while there is nothing to say; `data` is
+    what CONNACK carries.
+    """
+
+    method: EnhancedAuthenticator
+    request: ConnectRequest
+    proceed: Callable[[bytes | None], Awaitable[Continue | Success]] | None = None
+    is_over: bool = False
+    data: bytes | None = None
+
+
 class Hold(enum.Flag):
     """Why nothing is read from a connection at the moment."""
 
@@ -68,6 +89,7 @@ class Hold(enum.Flag):
     BUDGET = enum.auto()
     MAILBOX_FULL = enum.auto()
     ACKNOWLEDGEMENTS = enum.auto()
+    UNDECIDED = enum.auto()
 
 
 class ServedConnection(Connection):
@@ -76,20 +98,26 @@ class ServedConnection(Connection):
     __slots__ = (
         "_acknowledgements",
         "_dirty",
+        "_stats",
+        "_unacknowledged_publishes",
         "backlog",
         "certificate",
         "client_id",
         "congested_since",
         "connect",
+        "exchange",
         "hold",
         "listener",
         "origin",
         "peer_address",
+        "postponed",
         "principal",
+        "request",
         "routes",
         "session",
         "shell",
         "tenant_name",
+        "timer",
     )
 
     def __init__(
@@ -101,6 +129,7 @@ class ServedConnection(Connection):
         certificate: ClientCertificate | None,
         connect_packet_size_maximum: int,
         dirty: list[Connection],
+        stats: Stats,
         now: float,
     ) -> None:
         super().__init__(connect_packet_size_maximum=connect_packet_size_maximum, now=now)
@@ -111,31 +140,44 @@ class ServedConnection(Connection):
         self.client_id = ""
         #: The CONNECT that waits for its answer.
         self.connect: Connect | None = None
+        #: Of Clients that named an authentication method only.
+        self.exchange: Exchange | None = None
         self.principal: Principal | None = None
+        #: What the Authenticator was asked, to ask again when the rules change.
+        self.request: ConnectRequest | None = None
         self.origin: Origin | None = None
         self.session: Session | None = None
         self.routes: dict[bytes, Route] = {}
-        #: Retained messages still to be sent, a slice per turn.
-        self.backlog: deque[Iterator[Delivery]] = deque()
+        #: Retained messages still to be sent, by Subscription, a slice per turn.
+        self.backlog: OrderedDict[TopicFilter, Iterator[Delivery]] = OrderedDict()
+        #: Packets that wait for a decision.
+        self.postponed: Sequence[ControlPacket] = ()
         self.hold = Hold.NONE
         #: Since when (seconds) the peer takes nothing, None while it does.
         self.congested_since: float | None = None
+        #: When the CONNECT is due, later when the Client has been silent for too long.
+        self.timer: Timer | None = None
         #: The transport's own object for this connection.
         self.shell: object | None = None
         self._dirty = dirty
+        self._stats = stats
         self._acknowledgements: deque[tuple[bytes, Commit | None]] = deque()
+        self._unacknowledged_publishes = 0
 
     def write(self, frame: bytes) -> None:
         """Put an encoded packet into `outgoing`."""
         if not self.outgoing:
             self._dirty.append(self)
         self.outgoing.append(frame)
+        self._stats.control_packets_sent += 1
 
     def write_packet(self, packet: ControlPacket) -> None:
         """Encode a packet into `outgoing`, unless it exceeds the peer's Maximum Packet Size."""
         was_empty = not self.outgoing
-        if self.send(packet) and was_empty:
-            self._dirty.append(self)
+        if self.send(packet):
+            self._stats.control_packets_sent += 1
+            if was_empty:
+                self._dirty.append(self)
 
     def acknowledge(self, frame: bytes, commit: Commit | None) -> None:
         """Send an acknowledgement, once `commit` is done and all earlier ones are gone.
@@ -149,12 +191,15 @@ class ServedConnection(Connection):
             self.write(frame)
             return
         self._acknowledgements.append((frame, commit))
+        self._unacknowledged_publishes += frame[0] == _PUBACK_HEADER
 
     def release(self) -> None:
         """Send the acknowledgements that wait no longer."""
         waiting = self._acknowledgements
         while waiting and (waiting[0][1] is None or waiting[0][1].is_done):
-            self.write(waiting.popleft()[0])
+            frame = waiting.popleft()[0]
+            self._unacknowledged_publishes -= frame[0] == _PUBACK_HEADER
+            self.write(frame)
 
     @property
     def attached(self) -> Session:
@@ -178,4 +223,4 @@ class ServedConnection(Connection):
     @property
     def unacknowledged_publishes(self) -> int:
         """How many QoS 1 messages of the Client have no PUBACK yet."""
-        return sum(frame[0] == _PUBACK_HEADER for frame, _ in self._acknowledgements)
+        return self._unacknowledged_publishes

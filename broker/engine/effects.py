@@ -8,9 +8,13 @@ mailboxes in a list (`EngineState`): those three are effects too, kept as plain 
 happen per message.
 """
 
+from collections.abc import Awaitable, Callable, Sequence
+
 from msgspec import Struct
 
-from ..access.ports import ConnectRequest
+from ..access.asking import Question
+from ..access.ports import ConnectRequest, Continue, Success
+from ..access.principal import Principal
 from ..protocol.reason_codes import ReasonCode
 from .connection import ServedConnection
 
@@ -20,6 +24,25 @@ class Authenticate(Struct, frozen=True):
 
     connection: ServedConnection
     request: ConnectRequest
+
+
+class AskMethod(Struct, frozen=True):
+    """Ask a method of enhanced authentication; the answer goes to `Engine.method_answered`."""
+
+    connection: ServedConnection
+    question: Callable[[], Awaitable[Continue | Success]]
+
+
+class Authorize(Struct, frozen=True):
+    """Ask who decides for the principal; the answers go to `Engine.decided`, which calls `resume`.
+
+    `resume` gets whether all questions were answered, and the time.
+    """
+
+    connection: ServedConnection
+    principal: Principal
+    questions: Sequence[Question]
+    resume: Callable[[bool, float], None]
 
 
 class Close(Struct, frozen=True):
@@ -51,4 +74,4 @@ class Proceed(Struct, frozen=True):
     connection: ServedConnection
 
 
-Effect = Authenticate | Close | PauseReading | ResumeReading | Proceed
+Effect = Authenticate | AskMethod | Authorize | Close | PauseReading | ResumeReading | Proceed

@@ -5,14 +5,16 @@ Does not know: sockets, tasks, clocks (`now` is seconds of a clock that never go
 Spec: v5 §3, §4; v3.1.1 §3, §4.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Final
 
-from ..access.ports import AccessRefusedError
+from ..access.asking import Question
+from ..access.ports import AccessRefusedError, Continue, EnhancedAuthenticator, Success
 from ..access.principal import ClientCertificate, Principal
+from ..protocol.codec import encode_packet
 from ..protocol.connection import ConnectionState
-from ..protocol.errors import PeerError, ProtocolError, UnsupportedProtocolVersionError
+from ..protocol.errors import PeerError, UnsupportedProtocolVersionError
 from ..protocol.packets import (
     Auth,
     ClientId,
@@ -36,14 +38,18 @@ from ..session.message import ApplicationMessage
 from ..session.records import Commit, Journal, Operation
 from ..settings import LimitSettings
 from ..storage.ports import Snapshot
+from .census import Census, take_census
 from .connect import handle_authenticated, handle_connect, watch_connect
 from .connection import Hold, ServedConnection
-from .effects import Effect, Proceed
-from .holds import drained, unhold
+from .decisions import UndecidedError, handle_decided, postpone
+from .effects import Authorize, Effect, Proceed, ResumeReading
+from .enhanced import handle_auth, handle_method_answer
+from .holds import drained, hold, unhold
 from .lifecycle import close_connection, end_connection, handle_disconnect
 from .mailbox import Mailbox
 from .publish import handle_publish, publish_message
 from .restore import restore
+from .rights import handle_authenticated_again
 from .state import EngineState, Tenant
 from .stats import Stats
 from .subscribe import handle_subscribe, handle_unsubscribe, send_backlog
@@ -70,8 +76,11 @@ class Engine:
         journal: Journal | None,
         new_client_id: Callable[[], ClientId],
         now: float,
+        methods: Iterable[EnhancedAuthenticator] = (),
     ) -> None:
-        self.state = EngineState(limits, journal=journal, new_client_id=new_client_id, now=now)
+        self.state = EngineState(
+            limits, journal=journal, new_client_id=new_client_id, now=now, methods=methods
+        )
 
     def restore(self, snapshot: Snapshot, now: float) -> None:
         """Take over what a store kept; once, before the first connection."""
@@ -83,6 +92,10 @@ class Engine:
     def stats(self) -> Stats:
         """Counts since the start."""
         return self.state.stats
+
+    def take_census(self, census: Census) -> Iterator[None]:
+        """Count what there is; yields whenever others should have their turn."""
+        return take_census(self.state.tenants.values(), census)
 
     def take_effects(self) -> list[Effect]:
         """Return the effects since the last call, in order."""
@@ -122,10 +135,12 @@ class Engine:
             certificate=certificate,
             connect_packet_size_maximum=state.limits.connect_packet_size_maximum,
             dirty=state.dirty,
+            stats=state.stats,
             now=now,
         )
         state.stats.connections_opened += 1
-        state.timers.add(now + state.limits.connect_timeout_s, partial(watch_connect, state), connection)
+        due = now + state.limits.connect_timeout_s
+        connection.timer = state.timers.add(due, partial(watch_connect, state), connection)
         return connection
 
     def receive(self, connection: ServedConnection, data: bytes, now: float) -> None:
@@ -138,12 +153,26 @@ class Engine:
     def proceed(self, connection: ServedConnection, now: float) -> None:
         """Handle buffered packets, up to the budget of a turn, and send what waits its turn."""
         state = self.state
-        if connection.hold or connection.state is ConnectionState.CLOSED:
+        if connection.state is ConnectionState.CLOSED:
             return
+        is_held = False
+        if held := connection.hold:
+            is_held = True
+            # Reading stays paused. Where another reason stands, whoever takes that away starts again.
+            connection.hold = held & ~Hold.BUDGET
+            if held is not Hold.BUDGET:
+                return
         budget = state.limits.frame_budget
-        packets = connection.events(budget)
+        packets: Sequence[ControlPacket]
+        if postponed := connection.postponed:
+            packets, connection.postponed = postponed, ()
+        else:
+            packets = connection.events(budget)
+            state.stats.packets_received += len(packets)
         try:
             self._handle(connection, packets, now)
+            if connection.postponed:
+                return
             if connection.failure is not None:
                 raise connection.failure
         except PeerError as error:
@@ -152,7 +181,15 @@ class Engine:
         if connection.state is not ConnectionState.CONNECTED:
             return
         has_backlog = bool(connection.backlog) and send_backlog(state, connection, now)
-        if has_backlog or len(packets) == budget:
+        if postponed or len(packets) == budget:
+            # More may be buffered: nothing is read before that is handled.
+            state.stats.frame_budgets_spent += 1
+            hold(state, connection, Hold.BUDGET)
+            state.effects.append(Proceed(connection))
+            return
+        if is_held and not connection.hold:
+            state.effects.append(ResumeReading(connection))
+        if has_backlog:
             state.effects.append(Proceed(connection))
 
     def authenticated(
@@ -161,6 +198,22 @@ class Engine:
         """The Authenticator has answered."""
         handle_authenticated(self.state, connection, answer, now)
 
+    def authenticated_again(
+        self, connection: ServedConnection, answer: Principal | AccessRefusedError, now: float
+    ) -> None:
+        """The Authenticator was asked once more about a connected Client, and has answered."""
+        handle_authenticated_again(self.state, connection, answer, now)
+
+    def method_answered(
+        self, connection: ServedConnection, answer: Continue | Success | AccessRefusedError, now: float
+    ) -> None:
+        """A method of enhanced authentication has answered."""
+        handle_method_answer(self.state, connection, answer, now)
+
+    def decided(self, effect: Authorize, answers: Mapping[Question, bool], now: float) -> None:
+        """Who decides has answered; questions that are missing in `answers` have no answer."""
+        handle_decided(effect, answers, now)
+
     def set_writable(self, connection: ServedConnection, is_writable: bool, now: float) -> None:
         """The transport's buffer is full, or has room again."""
         connection.congested_since = None if is_writable else now
@@ -168,6 +221,7 @@ class Engine:
         if session is not None:
             session.is_writable = is_writable
         if not is_writable:
+            self.state.stats.write_buffers_filled += 1
             limit_s = self.state.limits.slow_consumer_s
             self.state.timers.add(now + limit_s, partial(self._watch_congestion, now), connection)
         elif session is not None:
@@ -228,7 +282,7 @@ class Engine:
 
     # Private.
 
-    def _handle(self, connection: ServedConnection, packets: list[ControlPacket], now: float) -> None:
+    def _handle(self, connection: ServedConnection, packets: Sequence[ControlPacket], now: float) -> None:
         state = self.state
         session = connection.session
         if session is None:
@@ -236,25 +290,28 @@ class Engine:
                 self._handle_first(connection, packet, now)
             return
         tenant = state.tenants[session.tenant]
-        for packet in packets:
-            kind = type(packet)
-            if kind is Publish:
-                state.stats.publishes_received += 1
-                handle_publish(state, tenant, connection, packet, now)  # type: ignore[arg-type]
-            elif kind is PubAck:
-                session.handle_puback(packet.packet_id, now)  # type: ignore[union-attr]
-            else:
-                _HANDLERS[kind](state, tenant, connection, packet, now)
-                if connection.state is ConnectionState.CLOSED:
-                    return
+        try:
+            for packet in packets:
+                kind = type(packet)
+                if kind is Publish:
+                    state.stats.publishes_received += 1
+                    handle_publish(state, tenant, connection, packet, now)  # type: ignore[arg-type]
+                elif kind is PubAck:
+                    session.handle_puback(packet.packet_id, now)  # type: ignore[union-attr]
+                else:
+                    _HANDLERS[kind](state, tenant, connection, packet, now)
+                    if connection.state is ConnectionState.CLOSED:
+                        return
+        except UndecidedError as undecided:
+            postpone(state, connection, packets, packet, undecided.questions)
 
     def _handle_first(self, connection: ServedConnection, packet: ControlPacket, now: float) -> None:
         if isinstance(packet, Connect):
             handle_connect(self.state, connection, packet, now)
         elif isinstance(packet, Disconnect):
             end_connection(self.state, connection, packet.reason_code, "DISCONNECT before CONNACK", now)
-        else:
-            raise ProtocolError("AUTH without an authentication method", spec="v5 [MQTT-4.12.0-6]")
+        elif isinstance(packet, Auth):
+            handle_auth(self.state, connection, packet)
 
     def _fail(self, connection: ServedConnection, error: PeerError, now: float) -> None:
         """The peer broke the protocol: tell it, where there are words for it, and close (v5 §4.13)."""
@@ -265,6 +322,7 @@ class Engine:
 
     def _watch_congestion(self, since: float, connection: ServedConnection, now: float) -> None:
         if connection.congested_since == since and connection.state is ConnectionState.CONNECTED:
+            self.state.stats.slow_consumers_closed += 1
             self.close(connection, ReasonCode.QUOTA_EXCEEDED, "took nothing for too long", now)
 
 
@@ -285,7 +343,8 @@ def _handle_pubrel(
     if code is ReasonCode.SUCCESS:
         connection.acknowledge(_PUBCOMP + packet.packet_id.to_bytes(2, "big"), commit)
     else:
-        connection.write_packet(PubComp(packet.packet_id, code))
+        answer = encode_packet(PubComp(packet.packet_id, code), connection.version)
+        connection.acknowledge(answer, commit)
 
 
 def _handle_pubcomp(
@@ -309,7 +368,7 @@ def _handle_disconnect(
 def _handle_auth(
     state: EngineState, tenant: Tenant, connection: ServedConnection, packet: Auth, now: float
 ) -> None:
-    raise ProtocolError("AUTH without an authentication method", spec="v5 [MQTT-4.12.0-6]")
+    handle_auth(state, connection, packet)
 
 
 #: One handler per packet that a CONNECTED Client may send; PUBLISH and PUBACK are served in the loop.

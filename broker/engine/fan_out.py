@@ -6,6 +6,7 @@ Spec: v5 §3.3.4, §4.8.2; v3.1.1 §3.3.5.
 """
 
 from functools import partial
+from typing import Final
 
 from ..protocol.packets import TopicName
 from ..routing.plan import Group, plan
@@ -16,18 +17,22 @@ from .connection import Audience, ServedConnection
 from .holds import wait_for
 from .state import EngineState, Tenant
 
+#: What is remembered per topic is remembered for topics up to this length only.
+REMEMBERED_TOPIC_BYTES_MAXIMUM: Final = 256
+
 
 def audience(state: EngineState, tenant: Tenant, topic: TopicName, publisher: Session | None) -> Audience:
     """Return who gets messages on `topic`; `publisher` matters where No Local leaves it out."""
     known = tenant.audiences.get(topic)
-    if known is not None:
+    if known is not None and publisher not in known.no_local:
         return known
     found = plan(tenant.tree.match(topic), publisher=publisher, may_receive=partial(_may_receive, topic))
     mailboxes = dict.fromkeys(mailbox for mailbox, _ in tenant.services.match(topic).direct)
-    made = Audience(found.groups, found.shared, tuple(mailboxes))
-    if not found.is_private:
+    made = Audience(found.groups, found.shared, tuple(mailboxes), found.no_local)
+    if publisher not in found.no_local and len(topic) <= REMEMBERED_TOPIC_BYTES_MAXIMUM:
         if len(tenant.audiences) >= state.limits.route_cache_maximum:
             tenant.audiences.clear()
+            state.stats.route_cache_clears += 1
         tenant.audiences[topic] = made
     return made
 
@@ -47,21 +52,27 @@ def fan_out(
         The commit of the present turn, if it holds the message for a durable Session.
     """
     journal = state.journal
-    first_row = 0 if journal is None else journal.next_row
+    before = 0 if journal is None else len(journal.operations)
     for group in audience.groups:
         deliver(state, group, message, now)
     for shared in audience.shared:
-        chosen = shared.next_member(_is_ready) or shared.next_member(_may_wait)
+        topic = message.topic
+        chosen = shared.next_member(partial(_is_ready, topic)) or shared.next_member(
+            partial(_may_receive, topic)
+        )
         if chosen is not None:
             session, subscription = chosen
-            group = Group[Session](session.version, subscription.qos, subscription.is_retain_as_published, ())
+            identifiers = () if subscription.identifier is None else (subscription.identifier,)
+            group = Group[Session](
+                session.version, subscription.qos, subscription.is_retain_as_published, identifiers
+            )
             group.add(session)
             deliver(state, group, message, now)
     for mailbox in audience.mailboxes:
         mailbox.put(message)
         if mailbox.is_full and connection is not None:
             wait_for(state, connection, mailbox)
-    return journal.commit if journal is not None and journal.next_row != first_row else None
+    return journal.commit if journal is not None and len(journal.operations) != before else None
 
 
 def deliver(state: EngineState, group: Group[Session], message: ApplicationMessage, now: float) -> None:
@@ -87,25 +98,21 @@ def send_frame(state: EngineState, sessions: list[Session], frame: bytes) -> Non
     state.stats.publishes_sent += len(sessions)
     dirty = state.dirty
     for session in sessions:
-        outgoing = session.outgoing
-        if outgoing:
-            outgoing.append(frame)  # Not empty: it is on `dirty`, and was writable then.
-        elif session.is_writable:
-            dirty.append(session.connection)  # type: ignore[arg-type]  # writable means attached
+        if session.is_writable:
+            outgoing = session.outgoing
+            if not outgoing:
+                dirty.append(session.connection)  # type: ignore[arg-type]  # writable means attached
             outgoing.append(frame)
-        elif session.connection is not None:
-            state.stats.sessions.dropped_congested += 1
+        else:
+            stats = state.stats.sessions
+            stats.unsent += 1
+            stats.dropped_congested += session.connection is not None
 
 
 def _may_receive(topic: TopicName, session: Session) -> bool:
     return session.may_receive is None or session.may_receive(topic)
 
 
-def _is_ready(session: Session) -> bool:
+def _is_ready(topic: TopicName, session: Session) -> bool:
     """Whether a shared message can be sent to the member now."""
-    return session.is_writable
-
-
-def _may_wait(session: Session) -> bool:
-    """Whether a shared message may wait for the member: nobody is there to take it at once."""
-    return True
+    return session.is_writable and _may_receive(topic, session)

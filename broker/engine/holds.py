@@ -28,6 +28,7 @@ def unhold(state: EngineState, connection: ServedConnection, reason: Hold) -> No
 def wait_for(state: EngineState, connection: ServedConnection, mailbox: Mailbox) -> None:
     """Stop reading until the service has taken the mailbox's batch."""
     if not connection.hold & Hold.MAILBOX_FULL:
+        state.stats.mailbox_holds += 1
         hold(state, connection, Hold.MAILBOX_FULL)
         state.waiting.setdefault(mailbox, []).append(connection)
 

@@ -19,12 +19,13 @@ from .connection import ServedConnection
 from .effects import Close
 from .publish import publish_message, travelling
 from .state import EngineState
+from .stats import count
 
 
 def handle_disconnect(
     state: EngineState, connection: ServedConnection, packet: Disconnect, now: float
 ) -> None:
-    """The Client takes its leave; its Will goes with it unless it asks for it (v5 §3.14.4).
+    """The Client takes its leave; its Will goes with it if all is well (v5 [MQTT-3.14.4-3]).
 
     Raises:
         ProtocolError: it turns a Session that ends with the connection into one that does not.
@@ -35,7 +36,7 @@ def handle_disconnect(
         if session.expiry_interval == 0 and interval > 0:
             raise ProtocolError("Session Expiry Interval was 0 at CONNECT", spec="v5 §3.14.2.2.2")
         session.expiry_interval = min(interval, state.limits.session_expiry_maximum_s)
-    if packet.reason_code is not ReasonCode.DISCONNECT_WITH_WILL_MESSAGE:
+    if packet.reason_code is ReasonCode.SUCCESS:
         drop_will(state, session)
     end_connection(state, connection, packet.reason_code, "DISCONNECT from the client", now)
 
@@ -56,6 +57,9 @@ def end_connection(
     if connection.state is ConnectionState.CLOSED:
         return
     connection.close()
+    count(state.stats.closed, reason_code)
+    if connection.timer is not None:
+        state.timers.cancel(connection.timer)
     connection.routes.clear()
     connection.backlog.clear()
     state.effects.append(Close(connection, reason_code, detail))
@@ -68,6 +72,7 @@ def end_connection(
 def end_session(state: EngineState, session: Session, now: float) -> None:
     """Forget a Session that has no connection, publishing a Will that still waits (v5 §3.1.2.5)."""
     publish_will(state, session, now)
+    cancel_end(state, session)
     tenant = state.tenant(session.tenant)
     for topic_filter in session.subscriptions:
         tenant.tree.remove(topic_filter, session)
@@ -94,7 +99,8 @@ def publish_will_message(
     properties, expires_at = travelling(will.message.properties, now)
     message = replace(will.message, properties=properties, expires_at=expires_at)
     state.stats.wills_published += 1
-    publish_message(state, state.tenant(tenant_name), message, now)
+    tenant = state.tenant(tenant_name)
+    publish_message(state, tenant, message, now, publisher=tenant.sessions.get(client_id))
     if state.journal is not None:
         state.journal.append(DropWill(tenant_name, client_id))
 
@@ -107,13 +113,23 @@ def drop_will(state: EngineState, session: Session) -> None:
             state.journal.append(DropWill(session.tenant, session.client_id))
 
 
-def schedule_end(state: EngineState, session: Session, now: float) -> None:
-    """Set the timers of a Session without a connection: its Will, its expiry."""
+def schedule_end(state: EngineState, session: Session, since: float) -> None:
+    """Set the timers of a Session without a connection `since` then: its Will, its expiry."""
+    timers = []
     if session.will is not None:
-        delay_s = min(session.will.delay_s, session.expiry_interval)
-        state.timers.add(now + delay_s, partial(_will_is_due, state, session.will), session)
+        due = since + min(session.will.delay_s, session.expiry_interval)
+        timers.append(state.timers.add(due, partial(_will_is_due, state, session.will), session))
     if session.expiry_interval != NEVER_EXPIRES:
-        state.timers.add(now + session.expiry_interval, partial(_expiry_is_due, state), session)
+        due = since + session.expiry_interval
+        timers.append(state.timers.add(due, partial(_expiry_is_due, state), session))
+    if timers:
+        state.session_timers[session] = timers
+
+
+def cancel_end(state: EngineState, session: Session) -> None:
+    """Take the timers of a Session back: its Client is there again, or it ended."""
+    for timer in state.session_timers.pop(session, ()):
+        state.timers.cancel(timer)
 
 
 def _detach(state: EngineState, session: Session, now: float) -> None:
@@ -144,4 +160,5 @@ def _will_is_due(state: EngineState, will: Will, session: Session, now: float) -
 def _expiry_is_due(state: EngineState, session: Session, now: float) -> None:
     is_current = state.tenant(session.tenant).sessions.get(session.client_id) is session
     if is_current and session.has_expired(now):
+        state.stats.sessions_expired += 1
         end_session(state, session, now)

@@ -7,6 +7,7 @@ Spec: v5 §3.3, §4.3; v3.1.1 §3.3, §4.3.
 
 from typing import Final
 
+from ..access.asking import Action
 from ..protocol.codec import encode_packet
 from ..protocol.errors import NotAuthorizedError, ReceiveMaximumExceededError, TopicNameInvalidError
 from ..protocol.packets import V5, PubAck, Publish, PubRec, TopicName
@@ -17,12 +18,15 @@ from ..session.message import ApplicationMessage
 from ..session.records import Commit, DropRetained, PutRetained
 from ..session.session import Session
 from .connection import Hold, Route, ServedConnection
-from .fan_out import audience, deliver, fan_out, send_frame
+from .decisions import require
+from .fan_out import REMEMBERED_TOPIC_BYTES_MAXIMUM, audience, deliver, fan_out, send_frame
 from .holds import hold
 from .state import EngineState, Tenant
 
 _PUBACK: Final = b"\x40\x02"
 _PUBREC: Final = b"\x50\x02"
+#: Only services publish here (access); beyond the limits, which are for clients.
+_STATISTICS: Final = b"$SYS/"
 #: Topics whose route one connection remembers; beyond it they are forgotten all at once.
 _ROUTES_MAXIMUM: Final = 1024
 
@@ -60,15 +64,19 @@ def handle_publish(
 
 
 def publish_message(
-    state: EngineState, tenant: Tenant, message: ApplicationMessage, now: float
+    state: EngineState,
+    tenant: Tenant,
+    message: ApplicationMessage,
+    now: float,
+    publisher: Session | None = None,
 ) -> Commit | None:
-    """Route a message that no connection sent: a service's, or a Will.
+    """Route a message that no connection sent: a service's, or the Will of a Session, the `publisher`.
 
     Returns:
         The commit after which it is durable, None where it waits for none.
     """
     kept = retain(state, tenant, message) if message.is_retain else None
-    receivers = audience(state, tenant, message.topic, None)
+    receivers = audience(state, tenant, message.topic, publisher)
     return fan_out(state, receivers, message, now, None) or kept
 
 
@@ -80,14 +88,21 @@ def retain(state: EngineState, tenant: Tenant, message: ApplicationMessage) -> C
     """
     retained = tenant.retained
     topic = message.topic
-    journal = state.journal
+    is_statistic = topic.startswith(_STATISTICS)
+    journal = None if is_statistic else state.journal  # Statistics are made anew, and need no place.
     if not message.payload:
-        if retained.remove(topic) is None or journal is None:
+        if retained.remove(topic) is None:
+            return None
+        tenant.statistics -= is_statistic
+        if journal is None:
             return None
         return journal.append(DropRetained(tenant.name, topic))
-    if len(retained) >= state.limits.retained_messages_maximum and retained.get(topic) is None:
+    is_new = retained.get(topic) is None
+    is_full = len(retained) - tenant.statistics >= state.limits.retained_messages_maximum
+    if is_new and is_full and not is_statistic:
         state.stats.retained_refused += 1
         return None
+    tenant.statistics += is_new and is_statistic
     retained.set(topic, message)
     return None if journal is None else journal.append(PutRetained(tenant.name, message))
 
@@ -119,7 +134,7 @@ def _handle_acknowledged(
     answer = (_PUBACK if packet.qos == 1 else _PUBREC) + packet_id.to_bytes(2, "big")
     if packet.qos == 2 and packet_id in session.inbound:
         # v5 [MQTT-4.3.3-10]: the message is here already; say so again and do nothing else.
-        connection.acknowledge(answer, None)
+        connection.acknowledge(answer, session.inbound_commit)
         return
     if connection.unacknowledged or session.inbound:
         _check_quota(state, connection, session)
@@ -156,6 +171,7 @@ def _check_quota(state: EngineState, connection: ServedConnection, session: Sess
     if connection.version == V5:
         raise ReceiveMaximumExceededError("more unacknowledged messages than allowed", spec="v5 §3.3.4")
     if connection.unacknowledged:
+        state.stats.receive_maximum_holds += not connection.hold & Hold.ACKNOWLEDGEMENTS
         hold(state, connection, Hold.ACKNOWLEDGEMENTS)
 
 
@@ -185,10 +201,12 @@ def _find_route(state: EngineState, tenant: Tenant, connection: ServedConnection
 
     Raises:
         TopicNameInvalidError: the topic is longer or deeper than we allow.
+        UndecidedError: whether the Client may publish must be asked for.
     """
     limits = state.limits
     if len(topic) > limits.topic_bytes_maximum or levels(topic) > limits.topic_levels_maximum:
         raise TopicNameInvalidError("topic beyond our limits", spec="v5 §3.14.2.1")
+    require(connection, Action.PUBLISH, (topic,))
     permissions = connection.permissions
     may_publish = permissions.may_publish(topic, is_retain=False)
     receivers = audience(state, tenant, topic, connection.session)
@@ -199,7 +217,8 @@ def _find_route(state: EngineState, tenant: Tenant, connection: ServedConnection
         may_publish and not receivers.shared and not receivers.mailboxes,
         receivers,
     )
-    if len(connection.routes) >= _ROUTES_MAXIMUM:
-        connection.routes.clear()
-    connection.routes[topic] = route
+    if len(topic) <= REMEMBERED_TOPIC_BYTES_MAXIMUM:
+        if len(connection.routes) >= _ROUTES_MAXIMUM:
+            connection.routes.clear()
+        connection.routes[topic] = route
     return route

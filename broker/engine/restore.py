@@ -7,6 +7,7 @@ Spec: v5 §3.1.2.5, §4.1, §4.4; v3.1.1 §4.1, §4.4.
 
 from ..protocol.packets import ClientId
 from ..session.message import Delivery
+from ..session.records import PutSession
 from ..session.session import Session
 from ..storage.ports import Snapshot, StoredSession
 from .lifecycle import end_session, publish_will_message, schedule_end
@@ -35,7 +36,7 @@ def restore(state: EngineState, snapshot: Snapshot, now: float) -> None:
         if session.has_expired(now):
             end_session(state, session, now)
         else:
-            schedule_end(state, session, now)
+            schedule_end(state, session, session.disconnected_at or now)
 
 
 def _restore_session(
@@ -52,6 +53,9 @@ def _restore_session(
     )
     session.expiry_interval = stored.expiry_interval
     session.disconnected_at = now if stored.disconnected_at is None else stored.disconnected_at
+    if stored.disconnected_at is None and state.journal is not None:
+        # Its time runs from this restart on, not from the next one.
+        state.journal.append(PutSession(tenant_name, client_id, stored.expiry_interval, now, stored.identity))
     session.identity = stored.identity
     session.inbound = set(stored.inbound)
     for subscription in stored.subscriptions.values():

@@ -5,8 +5,9 @@ Does not know: what any packet does to it (the handlers).
 Spec: design: isolation of tenants by construction.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+from ..access.ports import EnhancedAuthenticator
 from ..protocol.connection import Connection
 from ..protocol.packets import ClientId, TopicName
 from ..routing.retained import RetainedIndex
@@ -19,7 +20,7 @@ from .connection import Audience, ServedConnection
 from .effects import Effect
 from .mailbox import Mailbox
 from .stats import Stats
-from .timers import TimerWheel
+from .timers import Timer, TimerWheel
 
 
 class Tenant:
@@ -29,7 +30,7 @@ class Tenant:
     and audiences of an older generation are made anew.
     """
 
-    __slots__ = ("audiences", "generation", "name", "retained", "services", "sessions", "tree")
+    __slots__ = ("audiences", "generation", "name", "retained", "services", "sessions", "statistics", "tree")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -37,6 +38,8 @@ class Tenant:
         self.tree: SubscriptionTree[Session] = SubscriptionTree()
         self.services: SubscriptionTree[Mailbox] = SubscriptionTree()
         self.retained: RetainedIndex[ApplicationMessage] = RetainedIndex()
+        #: How many of the retained messages are statistics, which count towards no limit.
+        self.statistics = 0
         self.generation = 1
         #: Of the present generation only, so they need not carry its number.
         self.audiences: dict[TopicName, Audience] = {}
@@ -61,9 +64,11 @@ class EngineState:
         "filled",
         "journal",
         "limits",
+        "methods",
         "new_client_id",
         "session_count",
         "session_limits",
+        "session_timers",
         "stats",
         "tenants",
         "timers",
@@ -77,8 +82,11 @@ class EngineState:
         journal: Journal | None,
         new_client_id: Callable[[], ClientId],
         now: float,
+        methods: Iterable[EnhancedAuthenticator] = (),
     ) -> None:
         self.limits = limits
+        #: Enhanced authentication, by what Clients name.
+        self.methods = {method.method: method for method in methods}
         self.session_limits = SessionLimits(
             limits.in_flight_maximum, limits.pending_messages_maximum, limits.pending_bytes_maximum
         )
@@ -86,6 +94,8 @@ class EngineState:
         self.new_client_id = new_client_id
         self.stats = Stats()
         self.timers = TimerWheel(now=now)
+        #: Of Sessions without a connection: when their Will is due, when they expire.
+        self.session_timers: dict[Session, list[Timer]] = {}
         self.tenants: dict[str, Tenant] = {}
         self.connections = 0
         self.session_count = 0

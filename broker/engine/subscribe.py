@@ -6,9 +6,9 @@ Spec: v5 §3.8 to §3.11, §3.3.1.3; v3.1.1 §3.8 to §3.11, §3.3.1.3.
 """
 
 from collections.abc import Iterator
-from itertools import islice
 from typing import Final
 
+from ..access.asking import Action
 from ..protocol.errors import ProtocolError
 from ..protocol.packets import (
     SubAck,
@@ -21,11 +21,14 @@ from ..protocol.packets import (
 from ..protocol.reason_codes import ReasonCode
 from ..protocol.subscription import Subscription
 from ..protocol.topics import levels, split_shared
-from ..session.message import ApplicationMessage, Delivery
+from ..session.message import Delivery
 from ..session.records import DropRetained, DropSubscription, PutSubscription
 from ..session.session import Session
 from .connection import ServedConnection
+from .decisions import inner_filter, require
+from .fan_out import send_frame
 from .state import EngineState, Tenant
+from .stats import count
 
 #: Retained messages sent to one connection before others have their turn.
 _SLICE: Final = 500
@@ -34,21 +37,22 @@ _SLICE: Final = 500
 def handle_subscribe(
     state: EngineState, tenant: Tenant, connection: ServedConnection, packet: Subscribe, now: float
 ) -> None:
-    """Grant or refuse each filter, answer, then send retained messages (v5 [MQTT-3.8.4-1] ff.).
+    """Grant or refuse each filter and answer; retained messages follow as backlog (v5 [MQTT-3.8.4-1] ff.).
 
     Raises:
         ProtocolError: more filters in one packet than we allow.
+        UndecidedError: whether the Client may subscribe must be asked for.
     """
     _check_count(state, len(packet.requests))
+    require(connection, Action.SUBSCRIBE, [inner_filter(request.topic_filter) for request in packet.requests])
     session = connection.attached
     identifiers = packet.properties.subscription_identifiers
     identifier = identifiers[0] if identifiers else None
     codes = []
-    retained: list[tuple[Subscription, list[ApplicationMessage]]] = []
     for request in packet.requests:
         code = _refusal(state, connection, session, request)
         if code is None:
-            qos = min(request.qos, connection.permissions.maximum_qos(_inner(request.topic_filter)))
+            qos = min(request.qos, connection.permissions.maximum_qos(inner_filter(request.topic_filter)))
             code = ReasonCode(qos)
             subscription = Subscription(
                 request.topic_filter,
@@ -60,13 +64,14 @@ def handle_subscribe(
             )
             is_new = _add(state, tenant, session, subscription)
             if request.retain_handling == 0 or (request.retain_handling == 1 and is_new):
-                retained.append((subscription, _retained(state, tenant, connection, subscription, now)))
+                connection.backlog.pop(request.topic_filter, None)
+                connection.backlog[request.topic_filter] = _retained(
+                    state, tenant, connection, subscription, now
+                )
+        else:
+            count(state.stats.subscriptions_refused, code)
         codes.append(code)
     connection.write_packet(SubAck(packet.packet_id, tuple(codes)))
-    for subscription, messages in retained:
-        if messages:
-            connection.backlog.append(_deliveries(subscription, messages))
-    send_backlog(state, connection, now)
 
 
 def handle_unsubscribe(
@@ -79,6 +84,8 @@ def handle_unsubscribe(
     """
     _check_count(state, len(packet.topic_filters))
     session = connection.attached
+    for topic_filter in packet.topic_filters:
+        connection.backlog.pop(topic_filter, None)
     codes = tuple(
         ReasonCode.SUCCESS
         if remove(state, tenant, session, topic_filter)
@@ -103,28 +110,34 @@ def withdraw_forbidden(state: EngineState, tenant: Tenant, connection: ServedCon
     """Take back Subscriptions that the Client may no longer have: its rights may have changed since."""
     session = connection.attached
     for topic_filter in tuple(session.subscriptions):
-        if not connection.permissions.may_subscribe(_inner(topic_filter)):
+        if not connection.permissions.may_subscribe(inner_filter(topic_filter)):
             remove(state, tenant, session, topic_filter)
 
 
 def send_backlog(state: EngineState, connection: ServedConnection, now: float) -> bool:
     """Send the next slice of retained messages; returns whether more can follow at once."""
     session = connection.attached
+    backlog = connection.backlog
     room = _SLICE
-    while connection.backlog and room and session.is_writable and not session.pending_messages:
-        taken = list(islice(connection.backlog[0], room))
-        room -= len(taken)
-        for delivery in taken:
-            if delivery.message.has_expired(now):
-                continue
+    room_bytes = state.limits.write_buffer_high_bytes
+    while backlog and room > 0 and room_bytes > 0 and session.is_writable and not session.pending_messages:
+        topic_filter, deliveries = next(iter(backlog.items()))
+        delivery = next(deliveries, None)
+        room -= 1
+        if delivery is None:
+            del backlog[topic_filter]
+            continue
+        if delivery.message.has_expired(now):
+            continue
+        room_bytes -= delivery.size_bytes()
+        if delivery.qos:
             state.stats.publishes_sent += 1
-            if delivery.qos:
-                session.deliver(delivery, now)
-            elif len(frame := delivery.frame(session.version, now)) <= session.maximum_packet_size:
-                connection.write(frame)
-        if room:
-            connection.backlog.popleft()
-    return bool(connection.backlog) and session.is_writable and not session.pending_messages
+            session.deliver(delivery, now)
+        elif len(frame := delivery.frame(session.version, now)) <= session.maximum_packet_size:
+            send_frame(state, [session], frame)
+        else:
+            state.stats.sessions.dropped_too_large += 1
+    return bool(backlog) and session.is_writable and not session.pending_messages
 
 
 def _check_count(state: EngineState, count: int) -> None:
@@ -140,7 +153,7 @@ def _refusal(
     topic_filter = request.topic_filter
     if len(topic_filter) > limits.topic_bytes_maximum or levels(topic_filter) > limits.topic_levels_maximum:
         return ReasonCode.TOPIC_FILTER_INVALID
-    if not connection.permissions.may_subscribe(_inner(topic_filter)):
+    if not connection.permissions.may_subscribe(inner_filter(topic_filter)):
         return ReasonCode.NOT_AUTHORIZED
     if (
         len(session.subscriptions) >= limits.subscriptions_maximum
@@ -148,11 +161,6 @@ def _refusal(
     ):
         return ReasonCode.QUOTA_EXCEEDED
     return None
-
-
-def _inner(topic_filter: TopicFilter) -> TopicFilter:
-    shared = split_shared(topic_filter)
-    return topic_filter if shared is None else shared[1]
 
 
 def _add(state: EngineState, tenant: Tenant, session: Session, subscription: Subscription) -> bool:
@@ -171,25 +179,24 @@ def _add(state: EngineState, tenant: Tenant, session: Session, subscription: Sub
 
 def _retained(
     state: EngineState, tenant: Tenant, connection: ServedConnection, subscription: Subscription, now: float
-) -> list[ApplicationMessage]:
-    """Return the retained messages for a Subscription; none for a shared one (v5 §4.8.2)."""
+) -> Iterator[Delivery]:
+    """Yield the retained messages for a Subscription; none for a shared one (v5 §4.8.2).
+
+    Nothing is looked up before its turn comes: a message that was replaced meanwhile must not follow
+    its successor.
+    """
     if split_shared(subscription.topic_filter) is not None:
-        return []
-    may_receive = connection.permissions.may_receive
-    found = list(tenant.retained.match(subscription.topic_filter))
-    messages = []
-    for topic, message in found:
+        return
+    retained = tenant.retained
+    identifiers = () if subscription.identifier is None else (subscription.identifier,)
+    for topic in [topic for topic, _ in retained.match(subscription.topic_filter)]:
+        message = retained.get(topic)
+        if message is None or not connection.permissions.may_receive(topic):
+            continue
         if message.has_expired(now):
-            tenant.retained.remove(topic)
+            retained.remove(topic)
             if state.journal is not None:
                 state.journal.append(DropRetained(tenant.name, topic))
-        elif may_receive(topic):
-            messages.append(message)
-    return messages
-
-
-def _deliveries(subscription: Subscription, messages: list[ApplicationMessage]) -> Iterator[Delivery]:
-    identifiers = () if subscription.identifier is None else (subscription.identifier,)
-    for message in messages:
+            continue
         # v5 [MQTT-3.3.1-8]: what is sent because of a new Subscription has RETAIN set.
         yield Delivery(message, min(message.qos, subscription.qos), True, identifiers)

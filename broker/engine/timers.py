@@ -1,4 +1,4 @@
-"""A wheel of coarse timers: one bucket per quarter of a second, no timer object per connection.
+"""A wheel of coarse timers: one bucket per quarter of a second, no timer of the loop per connection.
 
 Knows: what is due when, to a quarter of a second, never early.
 Does not know: what the entries mean, clocks.
@@ -12,23 +12,48 @@ SubjectT = TypeVar("SubjectT")
 _TICKS_PER_S: Final = 4
 
 
+class Timer:
+    """One entry of the wheel; the handle to take it out."""
+
+    __slots__ = ("callback", "subject", "tick")
+
+    def __init__(self, tick: int, callback: Callable[..., None], subject: object) -> None:
+        self.tick = tick
+        self.callback = callback
+        self.subject = subject
+
+
 class TimerWheel:
     """Entries by the tick at which they are due.
 
-    Entries are never taken out: whoever is called looks whether the matter still stands, and puts
-    itself back where it has moved (Keep Alive moves with every packet, and costs nothing for it).
+    Whoever is called looks whether the matter still stands, and puts itself back where it has moved
+    (Keep Alive moves with every packet, and costs nothing for it). What can wait for hours is taken
+    out when its matter is settled, so that peers who come and go leave nothing behind.
     """
 
     __slots__ = ("_buckets", "_tick")
 
     def __init__(self, *, now: float) -> None:
         self._tick = int(now * _TICKS_PER_S)
-        self._buckets: dict[int, list[tuple[Callable[..., None], object]]] = {}
+        self._buckets: dict[int, dict[Timer, None]] = {}
 
-    def add(self, due: float, callback: Callable[[SubjectT, float], None], subject: SubjectT) -> None:
+    def __len__(self) -> int:
+        """Count the entries."""
+        return sum(map(len, self._buckets.values()))
+
+    def add(self, due: float, callback: Callable[[SubjectT, float], None], subject: SubjectT) -> Timer:
         """Call `callback(subject, now)` at `due` (seconds) or up to a quarter of a second later."""
-        tick = max(int(due * _TICKS_PER_S) + 1, self._tick + 1)
-        self._buckets.setdefault(tick, []).append((callback, subject))
+        timer = Timer(max(int(due * _TICKS_PER_S) + 1, self._tick + 1), callback, subject)
+        self._buckets.setdefault(timer.tick, {})[timer] = None
+        return timer
+
+    def cancel(self, timer: Timer) -> None:
+        """Take an entry out; nothing happens where it was called already."""
+        bucket = self._buckets.get(timer.tick)
+        if bucket is not None:
+            bucket.pop(timer, None)
+            if not bucket:
+                del self._buckets[timer.tick]
 
     def advance(self, now: float) -> None:
         """Call everything that is due."""
@@ -41,8 +66,9 @@ class TimerWheel:
             due = [tick for tick in range(self._tick + 1, until + 1) if tick in self._buckets]
         self._tick = until
         for tick in due:
-            for callback, subject in self._buckets.pop(tick):
-                callback(subject, now)
+            # What was due with it may have cancelled a whole bucket.
+            for timer in self._buckets.pop(tick, ()):
+                timer.callback(timer.subject, now)
 
     def next_due(self) -> float | None:
         """Return when `advance` has something to do (seconds), None for never."""

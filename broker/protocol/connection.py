@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from .codec import encode_packet
-from .errors import PeerError, ProtocolError
+from .errors import PeerError, ProtocolError, UnsupportedProtocolVersionError
 from .packets import (
     V3_1_1,
     V5,
@@ -117,6 +117,11 @@ class Connection:
                 return []
             limit = 1
         packets = self._stream.read(limit)
+        if state is not ConnectionState.AWAIT_CONNECT and isinstance(
+            self._stream.failure, UnsupportedProtocolVersionError
+        ):
+            # A second CONNECT is wrong whatever it says, and its answer would be a second CONNACK.
+            self._refuse("CONNECT")
         if not LEGAL_PACKETS[state].issuperset(map(type, packets)):
             return self._until_illegal(packets)
         return packets
@@ -124,9 +129,11 @@ class Connection:
     def _until_illegal(self, packets: list[ControlPacket]) -> list[ControlPacket]:
         legal = LEGAL_PACKETS[self.state]
         index = next(index for index, packet in enumerate(packets) if type(packet) not in legal)
-        name = type(packets[index]).__name__
-        self._stream.failure = ProtocolError(f"{name} while {self.state.name}", spec="v5 [MQTT-3.1.0-1]")
+        self._refuse(type(packets[index]).__name__)
         return packets[:index]
+
+    def _refuse(self, name: str) -> None:
+        self._stream.failure = ProtocolError(f"{name} while {self.state.name}", spec="v5 [MQTT-3.1.0-1]")
 
     def handle_connect(self, packet: Connect) -> None:
         """Take over version and limits of the Client's CONNECT; the answer may wait."""

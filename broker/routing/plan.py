@@ -61,21 +61,22 @@ class Group(Generic[ReceiverT]):
 class Plan(Generic[ReceiverT]):
     """Who gets the messages of one topic; holds while no Subscription changes.
 
-    `is_private`: it was made for one publisher, because No Local leaves that one out.
+    `no_local` are the receivers whose own messages need a plan of their own; for everybody else's
+    messages this one holds.
     """
 
-    __slots__ = ("groups", "is_private", "shared")
+    __slots__ = ("groups", "no_local", "shared")
 
     def __init__(
         self,
         groups: Sequence[Group[ReceiverT]],
         shared: Sequence[SharedGroup[ReceiverT]],
         *,
-        is_private: bool,
+        no_local: frozenset[ReceiverT],
     ) -> None:
         self.groups = groups
         self.shared = shared
-        self.is_private = is_private
+        self.no_local = no_local
 
     @property
     def is_empty(self) -> bool:
@@ -93,10 +94,9 @@ def plan(
     Subscription for its own messages (v5 [MQTT-3.8.3-3]).
     """
     merged: dict[ReceiverT, tuple[int, bool, tuple[int, ...]]] = {}
-    is_private = False
+    no_local = frozenset(receiver for receiver, subscription in matches.direct if subscription.is_no_local)
     for receiver, subscription in matches.direct:
         if subscription.is_no_local and receiver is publisher:
-            is_private = True
             continue
         identifiers: tuple[int, ...] = () if subscription.identifier is None else (subscription.identifier,)
         earlier = merged.get(receiver)
@@ -117,4 +117,4 @@ def plan(
         if group is None:
             group = groups[key] = Group(*key)
         group.add(receiver)
-    return Plan(tuple(groups.values()), tuple(matches.shared), is_private=is_private)
+    return Plan(tuple(groups.values()), tuple(matches.shared), no_local=no_local)

@@ -33,7 +33,10 @@ class SessionStats:
         "dropped_expired",
         "dropped_pending_full",
         "dropped_too_large",
+        "pubrels_sent",
+        "sent_later",
         "superseded",
+        "unsent",
     )
 
     def __init__(self) -> None:
@@ -41,7 +44,18 @@ class SessionStats:
         self.dropped_expired = 0
         self.dropped_pending_full = 0
         self.dropped_too_large = 0
+        self.pubrels_sent = 0
+        #: Pending deliveries that were sent after all, and what was sent again.
+        self.sent_later = 0
         self.superseded = 0
+        #: Deliveries that were not sent at once: pending, dropped or too large.
+        self.unsent = 0
+
+    @property
+    def dropped(self) -> int:
+        """Deliveries that their receivers never get."""
+        never_sent = self.dropped_expired + self.dropped_pending_full + self.dropped_too_large
+        return self.dropped_congested + never_sent
 
 
 class SessionLimits(Struct, frozen=True):
@@ -62,12 +76,14 @@ class Will(Struct, frozen=True):
 class Outbound(Struct, gc=False):
     """One packet id in use towards the Client; `delivery` is gone once the Client has the message.
 
-    `commit` is set while the packet id must still become durable before it is used.
+    `commit` is set while the flow's state must become durable before its next packet is sent. `is_sent`
+    once the message may have reached the Client, so that DUP is set when it is sent again.
     """
 
     delivery: Delivery | None
     flow: Flow
-    row: int = 0
+    row: int
+    is_sent: bool
     commit: Commit | None = None
 
 
@@ -104,6 +120,7 @@ class Session:
         "identity",
         "in_flight",
         "inbound",
+        "inbound_commit",
         "is_writable",
         "maximum_packet_size",
         "may_receive",
@@ -141,6 +158,8 @@ class Session:
         self.in_flight: dict[int, Outbound] = {}
         #: Packet ids of QoS 2 messages that the Client has not released yet (v5 §4.3.3).
         self.inbound: set[int] = set()
+        #: Of the last change to them. The Client may ask again before it is done, on another connection.
+        self.inbound_commit: Commit | None = None
         self.pending_bytes = 0
         self.connection: Connection | None = None
         self.outgoing: list[bytes] = []
@@ -199,6 +218,19 @@ class Session:
         self.disconnected_at = now
         self._resend.clear()
 
+    def drop_forbidden(self) -> None:
+        """Forget pending deliveries that the Client may not receive any more."""
+        if self.may_receive is None:
+            return
+        pending = tuple(self._pending)
+        self._pending.clear()
+        for queued in pending:
+            if self.may_receive(queued.delivery.message.topic):
+                self._pending.append(queued)
+            else:
+                self._forget(queued)
+                self._drop_row(queued.row)
+
     # Towards the Client.
 
     def deliver(self, delivery: Delivery, now: float) -> None:
@@ -230,6 +262,7 @@ class Session:
                 self._stats.dropped_expired += 1
                 self._drop_row(queued.row)
             else:
+                self._stats.sent_later += 1
                 self._start(queued.delivery, queued.row, now)
 
     def send_committed(self, packet_id: int, now: float) -> None:
@@ -238,7 +271,13 @@ class Session:
         if outbound is None or outbound.commit is None or not outbound.commit.is_done:
             return
         outbound.commit = None
-        self._continue(packet_id, outbound, now, flags=0)
+        if packet_id not in self._resend:  # Otherwise its turn comes with the others'.
+            if not outbound.is_sent:
+                # v5 [MQTT-4.6.0-1]: in flight stands in the order of first sending.
+                self.in_flight[packet_id] = self.in_flight.pop(packet_id)
+            self._continue(packet_id, outbound, now)
+            if self._pending:
+                self.pump(now)  # What was too large for the Client made room.
 
     def handle_puback(self, packet_id: int, now: float) -> None:
         """The Client has a QoS 1 message. An unknown id is a late one, and ignored.
@@ -298,9 +337,9 @@ class Session:
         Returns the commit that the PUBREC must wait for, None where there is no store.
         """
         self.inbound.add(packet_id)
-        if self._journal is None:
-            return None
-        return self._journal.append(PutInbound(self.tenant, self.client_id, packet_id))
+        if self._journal is not None:
+            self.inbound_commit = self._journal.append(PutInbound(self.tenant, self.client_id, packet_id))
+        return self.inbound_commit
 
     def release_inbound(self, packet_id: int) -> tuple[ReasonCode, Commit | None]:
         """Forget the packet id.
@@ -310,11 +349,11 @@ class Session:
             use the id for another message then, which must not be taken for this one after a crash.
         """
         if packet_id not in self.inbound:
-            return ReasonCode.PACKET_IDENTIFIER_NOT_FOUND, None
+            return ReasonCode.PACKET_IDENTIFIER_NOT_FOUND, self.inbound_commit
         self.inbound.discard(packet_id)
-        if self._journal is None:
-            return ReasonCode.SUCCESS, None
-        return ReasonCode.SUCCESS, self._journal.append(DropInbound(self.tenant, self.client_id, packet_id))
+        if self._journal is not None:
+            self.inbound_commit = self._journal.append(DropInbound(self.tenant, self.client_id, packet_id))
+        return ReasonCode.SUCCESS, self.inbound_commit
 
     # After a restart.
 
@@ -323,12 +362,14 @@ class Session:
         if flow is None:
             self._append(Queued(delivery, row))
             return
-        self.in_flight[packet_id] = Outbound(None if flow is Flow.AWAIT_PUBCOMP else delivery, flow, row)
+        is_taken = flow is Flow.AWAIT_PUBCOMP
+        self.in_flight[packet_id] = Outbound(None if is_taken else delivery, flow, row, True)
         self._last_packet_id = packet_id
 
     # Private.
 
     def _queue(self, delivery: Delivery) -> None:
+        self._stats.unsent += 1
         limits = self._limits
         message = delivery.message
         key = (message.topic, message.supersede_key) if message.supersede_key is not None else None
@@ -389,12 +430,13 @@ class Session:
             packet_id = packet_id % _PACKET_ID_MAXIMUM + 1
         self._last_packet_id = packet_id
         if delivery.qos == 1:
-            in_flight[packet_id] = Outbound(delivery, Flow.AWAIT_PUBACK, row)
+            in_flight[packet_id] = Outbound(delivery, Flow.AWAIT_PUBACK, row, True)
+        elif row and self._journal is not None:
+            in_flight[packet_id] = outbound = Outbound(delivery, Flow.AWAIT_PUBREC, row, False)
+            self._move(self._journal, packet_id, outbound)
+            return
         else:
-            in_flight[packet_id] = outbound = Outbound(delivery, Flow.AWAIT_PUBREC, row)
-            if row and self._journal is not None:
-                self._move(self._journal, packet_id, outbound)
-                return
+            in_flight[packet_id] = Outbound(delivery, Flow.AWAIT_PUBREC, row, True)
         self._send(delivery, packet_id, now, flags=0)
 
     def _move(self, journal: Journal, packet_id: int, outbound: Outbound) -> None:
@@ -414,6 +456,7 @@ class Session:
         if len(prefix) + len(suffix) + 2 > self.maximum_packet_size:
             # v5 [MQTT-3.1.2-25]: act as if it had been sent and acknowledged.
             self._stats.dropped_too_large += 1
+            self._stats.unsent += 1
             self._drop_row(self.in_flight.pop(packet_id).row)
             return
         if flags:
@@ -426,19 +469,23 @@ class Session:
     def _send_again(self, packet_id: int, now: float) -> None:
         outbound = self.in_flight.get(packet_id)
         if outbound is not None and outbound.commit is None:
-            self._continue(packet_id, outbound, now, flags=_DUP)
+            self._continue(packet_id, outbound, now)
 
-    def _continue(self, packet_id: int, outbound: Outbound, now: float, *, flags: int) -> None:
+    def _continue(self, packet_id: int, outbound: Outbound, now: float) -> None:
         """Send what is next in the flow of a packet id: the message, or its PUBREL."""
         connection = self.connection
         if connection is None:
             return
         if outbound.delivery is not None:
+            flags = _DUP if outbound.is_sent else 0  # v5 [MQTT-3.3.1-1]
+            self._stats.sent_later += outbound.is_sent
+            outbound.is_sent = True
             self._send(outbound.delivery, packet_id, now, flags=flags)
             return
         if not connection.outgoing:
             self._dirty.append(connection)
         connection.send(PubRel(packet_id))
+        self._stats.pubrels_sent += 1
 
     def _finish(self, packet_id: int, outbound: Outbound, now: float) -> None:
         del self.in_flight[packet_id]

@@ -7,13 +7,15 @@ Spec: v5 §4.2; v3.1.1 §4.2.
 
 import asyncio
 import ssl
-from typing import Protocol, cast
+from collections.abc import Coroutine
+from typing import Any, Protocol, cast
 
 from ..access.ports import AccessRefusedError
 from ..access.principal import ClientCertificate
 from ..access.x509 import client_certificate
 from ..engine import Engine, ServedConnection
 from ..protocol.reason_codes import ReasonCode
+from .admission import Admission
 
 
 class Host(Protocol):
@@ -23,36 +25,65 @@ class Host(Protocol):
     def engine(self) -> Engine:
         """The engine."""
 
+    @property
+    def admission(self) -> Admission:
+        """Who may connect at all."""
+
     def now(self) -> float:
         """Return seconds of the engine's clock."""
 
     def admit(self, shell: "ConnectionShell") -> bool:
-        """Count a new connection; False where there are too many."""
+        """Keep a new connection; False where the server is about to end."""
 
     def dismiss(self, shell: "ConnectionShell") -> None:
         """Forget a connection that is gone."""
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
+        """Start a task that ends with the server."""
 
     def settle(self) -> None:
         """Do what the engine asks for, now or at the end of the turn."""
 
 
 class ConnectionShell(asyncio.Protocol):
-    """Feeds one connection's bytes to the engine, and nothing else."""
+    """Feeds one connection's bytes to the engine, and nothing else.
 
-    __slots__ = ("_connection", "_host", "_listener", "_tenant", "_transport")
+    With `address`, somebody has entered the peer with `Admission` already; the shell takes it out.
+    """
 
-    def __init__(self, host: Host, *, listener: str, tenant: str) -> None:
+    __slots__ = ("_address", "_connection", "_host", "_is_finished", "_listener", "_tenant", "_transport")
+
+    def __init__(self, host: Host, *, listener: str, tenant: str, address: str | None = None) -> None:
         self._host = host
+        self._address = address
         self._listener = listener
         self._tenant = tenant
         self._connection: ServedConnection | None = None
         self._transport: asyncio.Transport | None = None
+        self._is_finished = False
+
+    @property
+    def was_opened(self) -> bool:
+        """Whether the transport was handed over, and `connection_lost` has come or will."""
+        return self._transport is not None
+
+    @property
+    def connection(self) -> ServedConnection | None:
+        """The engine's side, while there is one."""
+        return self._connection
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A peer connected, its TLS handshake done."""
         # Both loops hand a Transport to a Protocol; the type says less.
         self._transport = tcp = cast("asyncio.Transport", transport)
         host = self._host
+        now = host.now()
+        if self._address is None:
+            address = _peer_address(tcp)
+            if not host.admission.enter(address, now):
+                tcp.abort()
+                return
+            self._address = address
         if not host.admit(self):
             tcp.abort()
             return
@@ -67,17 +98,17 @@ class ConnectionShell(asyncio.Protocol):
         connection = host.engine.open(
             listener=self._listener,
             tenant=self._tenant,
-            peer_address=_peer_address(tcp),
+            peer_address=self._address,
             certificate=certificate,
-            now=host.now(),
+            now=now,
         )
         connection.shell = self
         self._connection = connection
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came."""
+        """Bytes came; after our last frames nobody wants them."""
         connection = self._connection
-        if connection is not None:
+        if connection is not None and not self._is_finished:
             host = self._host
             host.engine.receive(connection, data, host.now())
             host.settle()
@@ -94,6 +125,8 @@ class ConnectionShell(asyncio.Protocol):
         """The peer is gone, or we closed."""
         host = self._host
         host.dismiss(self)
+        if self._address is not None:
+            host.admission.leave(self._address)
         connection = self._connection
         if connection is not None:
             self._connection = None
@@ -108,13 +141,25 @@ class ConnectionShell(asyncio.Protocol):
 
     def write(self, data: bytes) -> None:
         """Hand frames to the transport."""
-        if self._transport is not None and not self._transport.is_closing():
+        if self._transport is not None and not self._is_finished and not self._transport.is_closing():
             self._transport.write(data)
 
-    def close(self, data: bytes) -> None:
-        """Write the last frames, then close once they are out."""
-        if data:
-            self.write(data)
+    def finish(self, data: bytes) -> None:
+        """Write the last frames, then drop what still comes until the peer closes.
+
+        To close at once would reset a connection on which the peer is sending, and a reset overtakes
+        the frames that tell the peer why. `close` is for those who do not close by themselves.
+        """
+        self.write(data)
+        self._is_finished = True
+        transport = self._transport
+        if transport is not None and not transport.is_closing():
+            transport.resume_reading()
+            if transport.can_write_eof():
+                transport.write_eof()
+
+    def close(self) -> None:
+        """Close once everything is out."""
         if self._transport is not None:
             self._transport.close()
 

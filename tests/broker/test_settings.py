@@ -19,11 +19,45 @@ def listener(text: str) -> ListenerSettings:
         ("tcp://[::1]:1883", "tcp", "::1", 1883),
         ("mtls://broker.example:8883", "mtls", "broker.example", 8883),
         ("tcp://192.0.2.1:65535", "tcp", "192.0.2.1", 65535),
+        ("tls://127.0.0.1:8883", "tls", "127.0.0.1", 8883),
+        ("ws://127.0.0.1:0", "ws", "127.0.0.1", 0),
+        ("wss://[::1]:443/devices/mqtt", "wss", "::1", 443),
+        ("unix:///run/gnomon.sock", "unix", "", 0),
     ],
 )
 def test_a_url_names_scheme_host_and_port(url: str, scheme: str, host: str, port: int) -> None:
     parsed = listener(url)
     assert (parsed.scheme, parsed.host, parsed.port, parsed.url) == (scheme, host, port, url)
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("ws://h:1", "/mqtt"),
+        ("ws://h:1/", "/"),
+        ("wss://h:1/a/b?name=n", "/a/b"),
+        ("unix:///run/gnomon/%41 b.sock", "/run/gnomon/%41 b.sock"),
+        ("tcp://h:1", ""),
+    ],
+)
+def test_websockets_and_unix_sockets_have_a_path(url: str, path: str) -> None:
+    assert listener(url).path == path
+
+
+def test_the_free_port_that_was_taken_stands_in_the_url() -> None:
+    assert listener("wss://[::1]:0/x").with_port(443).url == "wss://[::1]:443/x"
+
+
+@pytest.mark.parametrize("scheme", ["tcp", "tls", "mtls", "ws", "wss"])
+def test_a_query_asks_for_the_proxy_protocol(scheme: str) -> None:
+    assert listener(f"{scheme}://h:1?proxy=v2").proxy_protocol
+    assert not listener(f"{scheme}://h:1").proxy_protocol
+
+
+@pytest.mark.parametrize("scheme", ["tls", "wss"])
+def test_a_server_s_certificate_needs_no_authorities_of_clients(scheme: str) -> None:
+    assert listener(f"{scheme}://h:1?cert=c&key=k").client_ca is None
+    assert listener(f"{scheme}://h:1?cert=c&key=k&ca=a").client_ca == Path("a")
 
 
 def test_the_query_of_a_url_fills_the_fields() -> None:
@@ -44,7 +78,7 @@ def test_the_query_of_a_url_fills_the_fields() -> None:
     ("url", "sentence"),
     [
         ("", "'' is not a listener URL"),
-        ("127.0.0.1:1883", "is not a listener URL; use tcp://HOST:PORT or mtls://HOST:PORT"),
+        ("127.0.0.1:1883", "is not a listener URL; use tcp://HOST:PORT, likewise tls, mtls, ws or wss"),
         ("mqtt://127.0.0.1:1883", "is not a listener URL"),
         ("tcp:127.0.0.1:1883", "is not a listener URL"),
         ("TCP://127.0.0.1:1883", "is not a listener URL"),
@@ -62,9 +96,19 @@ def test_the_query_of_a_url_fills_the_fields() -> None:
         ("tcp://127.0.0.1:1883?foo=1", "unknown key 'foo'"),
         ("tcp://127.0.0.1:1883?name=", "needs exactly one value"),
         ("tcp://127.0.0.1:1883?name=a&name=b", "needs exactly one value"),
-        ("tcp://127.0.0.1:1883?cert=a", "certificate belongs to an mtls:// listener"),
+        ("tcp://127.0.0.1:1883?cert=a", "certificate belongs to a tls, mtls or wss listener"),
         ("mtls://127.0.0.1:8883?cert=a&key=b", "client_ca is missing"),
-        *((f"{later}://127.0.0.1:1", "come with a later release") for later in ("tls", "ws", "wss", "unix")),
+        ("tls://127.0.0.1:8883?cert=a", "key is missing"),
+        ("wss://127.0.0.1:8883?ca=a", "certificate is missing"),
+        ("tls://127.0.0.1:8883/mqtt", "and nothing more"),
+        ("ws://127.0.0.1:80/a b", "and nothing more"),
+        ("ws://127.0.0.1:80/mqtt#x", "and nothing more"),
+        ("tcp://127.0.0.1:1?proxy=v1", "only version 2"),
+        ("unix:///run/s.sock?proxy=v2", "a listener with a port"),
+        ("unix://run/s.sock", "a path from the root"),
+        ("unix:///run/", "a path from the root"),
+        ("unix:///run/a\nb", "a path from the root"),
+        (f"unix:///{'x' * 107}", "at most 107 bytes"),
     ],
 )
 def test_a_url_that_cannot_be_used_is_refused_with_a_sentence(url: str, sentence: str) -> None:
@@ -89,6 +133,7 @@ def test_listeners_without_a_name_are_named_after_scheme_and_position() -> None:
     [
         (["tcp://a:1?name=x", "tcp://b:1?name=x"], "two listeners have the name x"),
         (["tcp://a:1", "mtls://a:1"], "two listeners have the address a:1"),
+        (["unix:///a", "unix:///a"], "two listeners have the path /a"),
         ([], "at least 1 item"),
     ],
 )

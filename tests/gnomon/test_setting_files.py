@@ -88,6 +88,22 @@ def test_only_mtls_listeners_without_files_get_the_development_pki(
     check_listener_files(made)
 
 
+def test_the_development_pki_serves_every_kind_of_tls(tmp_path: Path) -> None:
+    urls = ["mtls://127.0.0.1:0", "tls://127.0.0.1:0", "wss://127.0.0.1:0", "ws://127.0.0.1:0", "unix:///s"]
+    made = with_development_pki(BrokerSettings.model_validate({"listeners": urls}), tmp_path / "made")
+    assert [item.certificate is not None for item in made.listeners] == [True, True, True, False, False]
+    assert [item.client_ca is not None for item in made.listeners] == [True, True, False, False, False]
+    check_listener_files(made)
+
+
+@pytest.mark.parametrize("scheme", ["tls", "wss"])
+def test_files_of_a_listener_without_authorities_are_checked_too(
+    files: CertificateFiles, tmp_path: Path, scheme: str
+) -> None:
+    url = f"{scheme}://127.0.0.1:0?cert={files.certificate}&key={tmp_path}/absent.pem"
+    assert "absent.pem: cannot be read" in refusal(BrokerSettings.model_validate({"listeners": [url]}))
+
+
 def test_without_an_mtls_listener_no_pki_is_made(tmp_path: Path) -> None:
     with_development_pki(
         BrokerSettings.model_validate({"listeners": ["tcp://127.0.0.1:0"]}), tmp_path / "made"

@@ -90,8 +90,8 @@ def test_construction_alone_reads_no_environment(monkeypatch: pytest.MonkeyPatch
         ('[broker.limits]\nreceive_maximum = "x"', f"{LIMIT}: should be a valid integer"),
         ('[broker]\nlisteners = ["tcp://a"]', "broker.listeners[0].url: 'tcp://a' names no port"),
         (
-            '[broker]\nlisteners = ["ws://a:1"]',
-            "ws:// listeners come with a later release; use tcp:// or mtls://",
+            '[broker]\nlisteners = ["mqtt://a:1"]',
+            "broker.listeners[0].url: 'mqtt://a:1' is not a listener URL; use tcp://HOST:PORT",
         ),
         ('[broker]\nlisteners = "tcp://a:1"', "broker.listeners: should be a list"),
         ("[broker]\nlisteners = []", "broker.listeners: should have at least one entry"),

@@ -125,6 +125,24 @@ async def test_classic_and_named_shadows_of_a_thing_are_apart() -> None:
     assert versions(published) == [1, 1, 2, 2]
 
 
+async def test_requests_are_acknowledged_to_the_bus_after_their_commit() -> None:
+    store = GatedStore()
+    bench = Bench(store)
+    async with bench.running():
+        bench.bus.deliver(update(), request("$aws/things/t/elsewhere"), get())
+        await store.committing.get()
+        assert bench.bus.acknowledged == 0
+        store.answers.put_nowait(True)
+        await bench.bus.sent(4)
+    assert bench.bus.acknowledged == 3
+
+
+async def test_ignored_messages_are_acknowledged_too() -> None:
+    bench = Bench()
+    assert await bench.serve([request("$aws/things/t/elsewhere")]) == []
+    assert bench.bus.acknowledged == 1
+
+
 async def test_nothing_is_published_before_the_commit() -> None:
     store = GatedStore()
     bench = Bench(store)

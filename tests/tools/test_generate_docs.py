@@ -2,7 +2,8 @@ import click
 import pytest
 from pydantic import BaseModel, Field
 
-from tools.generate_docs import cli_page, conformance_page, settings_page
+from gnomon.metric_table import Metric
+from tools.generate_docs import cli_page, conformance_page, metrics_page, settings_page
 
 
 class Limits(BaseModel):
@@ -41,6 +42,17 @@ def test_every_visible_command_is_shown() -> None:
     assert "## `gnomon inner leaf`" in page
     assert "Does it." in page
     assert "secret" not in page
+
+
+def test_every_metric_has_a_row_with_the_name_that_is_scraped() -> None:
+    page = metrics_page(
+        [
+            Metric("a_bytes", "counter", "Bytes | all.", lambda _: 1),
+            Metric("b", "gauge", "By cause.", lambda _: {"x": 1}, "cause"),
+        ]
+    )
+    assert "| `a_bytes_total` | counter |  | Bytes \\| all. |" in page
+    assert "| `b` | gauge | `cause` | By cause. |" in page
 
 
 def test_clauses_are_listed_in_the_order_of_the_specification() -> None:

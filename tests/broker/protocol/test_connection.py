@@ -166,6 +166,13 @@ def test_good_packets_before_an_illegal_one_are_given_first() -> None:
     assert connection.events(10) == []
 
 
+def test_second_connect_of_another_level_is_a_second_connect_all_the_same() -> None:
+    connection = _connected()
+    connection.receive(bytes.fromhex("10 0D 0004 4D515454 06 02 0000 00 0001 63"), now=1.0)
+    assert connection.events(10) == []
+    assert type(connection.failure) is ProtocolError
+
+
 def test_what_follows_connect_waits_for_its_answer() -> None:
     connection = _new()
     publish = Publish(TopicName(b"a"), b"p", 1, packet_id=1)

@@ -1,0 +1,513 @@
+"""An engine without loop and sockets: clients that speak bytes, a store whose commits a test holds, a clock.
+
+Knows: the order in which a runner performs what the engine asks for, the client's side of the codec.
+Does not know: what the engine should answer.
+"""
+
+from datetime import UTC, datetime, timedelta
+from itertools import count
+from typing import Any, TypeVar
+
+from broker.access.ports import AccessRefusedError, ConnectRequest
+from broker.access.principal import AlternativeNames, CertificateSubject, ClientCertificate, Principal
+from broker.engine import (
+    Authenticate,
+    Close,
+    Effect,
+    Engine,
+    Mailbox,
+    PauseReading,
+    Proceed,
+    ResumeReading,
+    ServedConnection,
+)
+from broker.protocol.codec import decode_packet, encode_packet
+from broker.protocol.packets import (
+    V3_1_1,
+    V5,
+    ClientId,
+    ConnAck,
+    Connect,
+    ControlPacket,
+    Disconnect,
+    PubAck,
+    PubComp,
+    Publish,
+    PubRec,
+    PubRel,
+    SubAck,
+    Subscribe,
+    SubscriptionRequest,
+    TopicFilter,
+    TopicName,
+    Unsubscribe,
+    Will,
+)
+from broker.protocol.properties import NO_PROPERTIES, Properties
+from broker.protocol.reason_codes import ReasonCode
+from broker.session.message import ApplicationMessage
+from broker.session.records import Commit, Journal, Operation
+from broker.settings import LimitSettings
+from broker.storage import MemoryStore, Snapshot
+
+PacketT = TypeVar("PacketT", bound=ControlPacket)
+
+#: Where the fake clock begins: epoch seconds, as the broker's own clock has them.
+START = 1_800_000_000.0
+
+
+class FakePermissions:
+    """May do everything but what is listed; topics and filters are compared whole."""
+
+    def __init__(
+        self,
+        *,
+        no_publish: tuple[bytes, ...] = (),
+        no_retain: tuple[bytes, ...] = (),
+        no_subscribe: tuple[bytes, ...] = (),
+        no_receive: tuple[bytes, ...] = (),
+        maximum_qos: int = 2,
+    ) -> None:
+        self.no_publish = no_publish
+        self.no_retain = no_retain
+        self.no_subscribe = no_subscribe
+        self.no_receive = no_receive
+        self._maximum_qos = maximum_qos
+
+    def may_publish(self, topic: TopicName, *, is_retain: bool) -> bool:
+        return topic not in self.no_publish and not (is_retain and topic in self.no_retain)
+
+    def may_subscribe(self, topic_filter: TopicFilter) -> bool:
+        return topic_filter not in self.no_subscribe
+
+    def may_receive(self, topic: TopicName) -> bool:
+        return topic not in self.no_receive
+
+    def maximum_qos(self, topic_filter: TopicFilter) -> int:
+        return self._maximum_qos
+
+
+def certificate_of(common_name: str) -> ClientCertificate:
+    """A verified certificate with this common name."""
+    now = datetime.now(UTC)
+    return ClientCertificate(
+        subject=CertificateSubject(common_name=common_name, rfc4514=f"CN={common_name}"),
+        issuer_common_name="test CA",
+        serial_number="01",
+        subject_alternative_names=AlternativeNames(),
+        fingerprint_sha256=common_name.encode().hex(),
+        spki_sha256="00",
+        not_before=now,
+        not_after=now + timedelta(days=1),
+        authority_key_id=None,
+    )
+
+
+class EngineDriver:
+    """Runs an engine in turns, as the server does, on a clock that only the test moves.
+
+    A turn: perform the effects, hand one group of changes to the store, write what is dirty. With
+    `is_holding_commits` a group stays on its way until `finish_commit`. `take_down` forgets whatever
+    was not committed and starts a new engine on the same store.
+    """
+
+    def __init__(self, *, is_durable: bool = True, now: float = START, **limits: Any) -> None:
+        self.now = now
+        self.limits = LimitSettings(**limits)
+        self.store = MemoryStore() if is_durable else None
+        self.is_holding_commits = False
+        self.is_holding_answers = False
+        self.committing: tuple[list[Operation], Commit] | None = None
+        self.unanswered: list[Authenticate] = []
+        self.operations: list[Operation] = []
+        self.permissions: dict[str, FakePermissions] = {}
+        self.refusals: dict[str, AccessRefusedError] = {}
+        self.clients: dict[ServedConnection, FakeClient] = {}
+        self._proceeding: list[ServedConnection] = []
+        self._ids = count(1)
+        self.engine = self._new_engine()
+
+    def _new_engine(self) -> Engine:
+        return Engine(
+            self.limits,
+            journal=None if self.store is None else Journal(),
+            new_client_id=lambda: ClientId(f"assigned-{next(self._ids)}"),
+            now=self.now,
+        )
+
+    # Clients.
+
+    def open(
+        self, version: int = V5, *, tenant: str = "default", certificate: ClientCertificate | None = None
+    ) -> "FakeClient":
+        """A peer connects and says nothing yet."""
+        connection = self.engine.open(
+            listener="test", tenant=tenant, peer_address="192.0.2.1", certificate=certificate, now=self.now
+        )
+        client = FakeClient(self, connection, version)
+        self.clients[connection] = client
+        return client
+
+    def connect(
+        self,
+        client_id: str = "c",
+        version: int = V5,
+        *,
+        tenant: str = "default",
+        certificate: ClientCertificate | None = None,
+        **fields: Any,
+    ) -> "FakeClient":
+        """A client connects and is let in; its CONNACK is in `connack`."""
+        client = self.open(version, tenant=tenant, certificate=certificate)
+        client.send(connect_packet(client_id, version, **fields))
+        client.connack = client.take_one(ConnAck)
+        assert client.connack.reason_code is ReasonCode.SUCCESS, client.connack
+        return client
+
+    # Time, turns, commits.
+
+    def sleep(self, seconds: float) -> None:
+        """Let time pass, and what is due happen, in steps of a quarter of a second or what is next."""
+        until = self.now + seconds
+        while (due := self.engine.next_timer()) is not None and due <= until:
+            self.now = max(self.now, due)
+            self.engine.handle_timer(self.now)
+            self.settle()
+        self.now = until
+        self.engine.handle_timer(self.now)
+        self.settle()
+
+    def settle(self) -> None:
+        """Run turns until there is nothing more to do."""
+        while self.turn():
+            pass
+
+    def turn(self) -> bool:
+        """Run one turn; returns whether the engine asks for another."""
+        state = self.engine.state
+        proceeding, self._proceeding = self._proceeding, []
+        for connection in proceeding:
+            self.engine.proceed(connection, self.now)
+        for effect in self.engine.take_effects():
+            self._perform(effect)
+        self._commit()
+        for mailbox in state.filled:
+            mailbox.wake()
+        state.filled.clear()
+        for dirty in state.dirty:
+            assert isinstance(dirty, ServedConnection)
+            data = dirty.data_to_send()
+            client = self.clients[dirty]
+            if not client.is_closed:
+                client.feed(data)
+        state.dirty.clear()
+        has_operations = state.journal is not None and bool(state.journal.operations)
+        return bool(state.effects or self._proceeding) or (has_operations and self.committing is None)
+
+    def finish_commit(self) -> None:
+        """The store has the group that is on its way."""
+        assert self.committing is not None
+        assert self.store is not None
+        operations, commit = self.committing
+        self.committing = None
+        self.operations += operations
+        self.store.commit(operations)
+        self.engine.committed(commit, self.now)
+        self.settle()
+
+    def finish_commits(self) -> None:
+        """Let every group become durable, one after the other."""
+        while self.committing is not None:
+            self.finish_commit()
+
+    def take_down(self, *, now: float | None = None) -> None:
+        """The process dies; another one starts with what the store has, and holds no commits."""
+        assert self.store is not None
+        snapshot = self.snapshot()
+        self.committing = None
+        self.is_holding_commits = False
+        self.clients.clear()
+        self._proceeding.clear()
+        self.now = self.now if now is None else now
+        self.engine = self._new_engine()
+        self.engine.restore(snapshot, self.now)
+        self.settle()
+
+    def snapshot(self) -> Snapshot:
+        """What the store holds; `MemoryStore.load` never waits."""
+        assert self.store is not None
+        try:
+            self.store.load().send(None)
+        except StopIteration as stop:
+            snapshot: Snapshot = stop.value
+        return snapshot
+
+    def answer(self, effect: Authenticate) -> Principal | AccessRefusedError:
+        """What the Authenticator says: everybody is let in, unless `refusals` has the ClientId."""
+        request: ConnectRequest = effect.request
+        if request.client_id in self.refusals:
+            return self.refusals[request.client_id]
+        return Principal(
+            tenant=request.tenant,
+            client_id=request.client_id,
+            user_name=None,
+            certificate=request.certificate,
+            thing_name=None,
+            roles=frozenset(),
+            permissions=self.permissions.get(request.client_id, FakePermissions()),
+        )
+
+    def answer_all(self) -> None:
+        """Give the answers that were held back."""
+        unanswered, self.unanswered = self.unanswered, []
+        for effect in unanswered:
+            self.engine.authenticated(effect.connection, self.answer(effect), self.now)
+        self.settle()
+
+    def _commit(self) -> None:
+        if self.committing is not None:
+            return
+        self.committing = self.engine.take_operations()
+        if self.committing is not None and not self.is_holding_commits:
+            operations, commit = self.committing
+            self.committing = None
+            self.operations += operations
+            assert self.store is not None
+            self.store.commit(operations)
+            self.engine.committed(commit, self.now)
+
+    def _perform(self, effect: Effect) -> None:
+        client = self.clients[effect.connection]
+        if isinstance(effect, Authenticate):
+            if self.is_holding_answers:
+                self.unanswered.append(effect)
+            else:
+                self.engine.authenticated(effect.connection, self.answer(effect), self.now)
+        elif isinstance(effect, Close):
+            client.feed(effect.connection.data_to_send())
+            client.close_reason = effect.reason_code
+        elif isinstance(effect, PauseReading):
+            client.is_paused = True
+        elif isinstance(effect, ResumeReading):
+            self.engine.proceed(effect.connection, self.now)
+            if not effect.connection.hold:
+                client.is_paused = False
+                client.send_on()
+        elif isinstance(effect, Proceed):
+            self._proceeding.append(effect.connection)
+        else:
+            raise NotImplementedError(effect)
+
+    # Services.
+
+    def mailbox(self, *topic_filters: bytes, tenant: str = "default") -> Mailbox:
+        """Where a service receives what matches the filters."""
+        mailbox = self.engine.open_mailbox("service", lambda: None)
+        for topic_filter in topic_filters:
+            self.engine.subscribe_mailbox(tenant, mailbox, TopicFilter(topic_filter))
+        return mailbox
+
+    def publish(
+        self, topic: bytes, payload: bytes, *, tenant: str = "default", **fields: Any
+    ) -> Commit | None:
+        """A service publishes."""
+        message = ApplicationMessage(TopicName(topic), payload, **fields)
+        commit = self.engine.publish(tenant, message, self.now)
+        self.settle()
+        return commit
+
+
+class FakeClient:
+    """The client's end of one connection: what it received, decoded, and whether it is still open."""
+
+    def __init__(self, driver: EngineDriver, connection: ServedConnection, version: int) -> None:
+        self.driver = driver
+        self.connection = connection
+        self.version = version
+        self.connack = ConnAck()
+        self.received: list[ControlPacket] = []
+        #: For tests that take packets first and answer them later.
+        self.unanswered: list[ControlPacket] = []
+        self.close_reason: ReasonCode | None = None
+        self.is_paused = False
+        self._unread = b""
+        self._unsent: list[bytes] = []
+        self._packet_ids = count(1)
+
+    # To the broker.
+
+    def send(self, *packets: ControlPacket) -> None:
+        """Send packets in one piece, and let the engine do what they ask for."""
+        self.send_bytes(b"".join(encode_packet(packet, self.version) for packet in packets))
+
+    def send_bytes(self, data: bytes) -> None:
+        """Send raw bytes; while the broker does not read, they wait."""
+        self._unsent.append(data)
+        self.send_on()
+        self.driver.settle()
+
+    def send_on(self) -> None:
+        """Hand over what waits, as far as the broker reads."""
+        while self._unsent and not self.is_paused and self.close_reason is None:
+            self.driver.engine.receive(self.connection, self._unsent.pop(0), self.driver.now)
+
+    def lose(self) -> None:
+        """The connection breaks without DISCONNECT."""
+        self.close_reason = ReasonCode.UNSPECIFIED_ERROR
+        self.driver.engine.lost(self.connection, "broken", self.driver.now)
+        self.driver.settle()
+
+    def set_writable(self, is_writable: bool) -> None:
+        """The client stops taking bytes, or takes them again."""
+        self.driver.engine.set_writable(self.connection, is_writable, self.driver.now)
+        self.driver.settle()
+
+    def subscribe(
+        self,
+        *requests: bytes | SubscriptionRequest,
+        qos: int = 0,
+        identifier: int | None = None,
+    ) -> SubAck:
+        """Subscribe and return the answer; what came with it stays in `received`."""
+        made = tuple(
+            request if isinstance(request, SubscriptionRequest) else request_for(request, qos)
+            for request in requests
+        )
+        identifiers = () if identifier is None else (identifier,)
+        properties = Properties(subscription_identifiers=identifiers) if identifiers else NO_PROPERTIES
+        self.send(Subscribe(self.packet_id(), made, properties))
+        return self.take_one(SubAck)
+
+    def unsubscribe(self, *topic_filters: bytes) -> None:
+        """Unsubscribe."""
+        self.send(Unsubscribe(self.packet_id(), tuple(map(TopicFilter, topic_filters))))
+
+    def publish(
+        self,
+        topic: bytes,
+        payload: bytes = b"",
+        *,
+        qos: int = 0,
+        is_retain: bool = False,
+        properties: Properties = NO_PROPERTIES,
+    ) -> int:
+        """Publish; returns the packet id."""
+        packet_id = self.packet_id() if qos else 0
+        self.send(Publish(TopicName(topic), payload, qos, is_retain, False, packet_id, properties))
+        return packet_id
+
+    def disconnect(
+        self, reason_code: ReasonCode = ReasonCode.SUCCESS, *, session_expiry_interval: int | None = None
+    ) -> None:
+        """Say good-bye."""
+        properties = Properties(session_expiry_interval=session_expiry_interval)
+        self.send(Disconnect(reason_code, properties))
+
+    def packet_id(self) -> int:
+        """The next packet id of this client."""
+        return next(self._packet_ids)
+
+    def acknowledge_all(self) -> list[Publish]:
+        """Take part in every QoS 1 and 2 flow until nothing more comes; returns the messages, once each."""
+        messages: list[Publish] = []
+        while self.received:
+            received, self.received = self.received, []
+            answers: list[ControlPacket] = []
+            for packet in received:
+                if isinstance(packet, Publish):
+                    messages.append(packet)
+                    if packet.qos:
+                        answer = PubAck if packet.qos == 1 else PubRec
+                        answers.append(answer(packet.packet_id))
+                elif isinstance(packet, PubRel):
+                    answers.append(PubComp(packet.packet_id))
+                elif isinstance(packet, PubRec) and packet.reason_code < ReasonCode.UNSPECIFIED_ERROR:
+                    answers.append(PubRel(packet.packet_id))
+            if answers:
+                self.send(*answers)
+        return messages
+
+    # From the broker.
+
+    def feed(self, data: bytes) -> None:
+        """Bytes of the broker came; whole packets are decoded."""
+        data = self._unread + data
+        at = 0
+        while (end := _end_of_packet(data, at)) is not None:
+            start, stop = end
+            packet = decode_packet(data[at], data[start:stop], self.version)
+            self.received.append(packet)
+            at = stop
+        self._unread = data[at:]
+
+    def take(self) -> list[ControlPacket]:
+        """What came since the last call."""
+        received, self.received = self.received, []
+        return received
+
+    def take_one(self, kind: type[PacketT]) -> PacketT:
+        """Take the only packet of this kind out of what came."""
+        found = [packet for packet in self.received if isinstance(packet, kind)]
+        assert len(found) == 1, self.received
+        self.received = [packet for packet in self.received if packet is not found[0]]
+        return found[0]
+
+    def messages(self) -> list[Publish]:
+        """Take the messages out of what came."""
+        found = [packet for packet in self.received if isinstance(packet, Publish)]
+        self.received = [packet for packet in self.received if not isinstance(packet, Publish)]
+        return found
+
+    def payloads(self) -> list[bytes]:
+        """Take the messages out of what came, and return their payloads."""
+        return [message.payload for message in self.messages()]
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the broker ended the connection."""
+        return self.close_reason is not None
+
+
+def connect_packet(client_id: str = "c", version: int = V5, **fields: Any) -> Connect:
+    """A CONNECT; `expiry`, `receive_maximum` and `maximum_packet_size` are Properties."""
+    properties = Properties(
+        session_expiry_interval=fields.pop("expiry", None),
+        receive_maximum=fields.pop("receive_maximum", None),
+        maximum_packet_size=fields.pop("maximum_packet_size", None),
+    )
+    if version == V3_1_1:
+        properties = NO_PROPERTIES
+    fields.setdefault("properties", properties)
+    return Connect(version=version, client_id=ClientId(client_id), **fields)
+
+
+def will(topic: bytes = b"will", payload: bytes = b"gone", **fields: Any) -> Will:
+    """A Will; `delay` and `expiry` are Properties."""
+    delay, expiry = fields.pop("delay", None), fields.pop("expiry", None)
+    properties = Properties(will_delay_interval=delay, message_expiry_interval=expiry)
+    has_some = delay is not None or expiry is not None
+    return Will(
+        topic=TopicName(topic),
+        payload=payload,
+        properties=properties if has_some else NO_PROPERTIES,
+        **fields,
+    )
+
+
+def request_for(topic_filter: bytes, qos: int = 0, **options: Any) -> SubscriptionRequest:
+    """One Topic Filter of a SUBSCRIBE."""
+    return SubscriptionRequest(TopicFilter(topic_filter), qos, **options)
+
+
+def _end_of_packet(data: bytes, at: int) -> tuple[int, int] | None:
+    """Where the body of the packet at `at` starts and stops; None until it is whole."""
+    length = shift = 0
+    body = at + 1
+    while body < len(data):
+        byte = data[body]
+        length |= (byte & 0x7F) << shift
+        shift += 7
+        body += 1
+        if byte < 0x80:
+            return (body, body + length) if body + length <= len(data) else None
+    return None
