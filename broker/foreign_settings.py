@@ -68,10 +68,9 @@ class ForeignBusSettings(BaseModel):
     """Largest packet that is accepted from the broker, in bytes."""
     batch_messages_maximum: Count = 512
     """Messages that a service is given at once."""
-    held_messages_high: Count = 10_000
-    """Messages that the service has not acknowledged, beyond which nothing is read from the broker."""
     held_bytes_high: Size = 16 * _MIB
-    """Bytes of messages that the service has not acknowledged, with the same act."""
+    """Memory for messages not yet acknowledged, in bytes; beyond it, or its fourfold while replies wait for
+    the broker, nothing is read."""
     in_flight_maximum: Annotated[int, Field(ge=1, le=60_000)] = 512
     """QoS 1 messages that may be sent without the broker's acknowledgement; the broker may ask for fewer."""
     outgoing_messages_maximum: Count = 10_000

@@ -79,6 +79,7 @@ class Server:
             new_client_id=_new_client_id,
             now=self.now(),
             methods=methods,
+            reason_strings=settings.reason_strings,
         )
         self.admission = Admission(settings.limits, self.engine.stats, now=self.now())
         self._listeners: list[Listener] = []
@@ -267,7 +268,11 @@ class Server:
         if group is None or self._store is None:
             return
         operations, commit = group
-        waiting = self._store.commit(operations)
+        waiting: Awaitable[None] | None
+        try:
+            waiting = self._store.commit(operations)
+        except Exception as error:  # noqa: BLE001  (whatever it was, nobody may go on as if it were stored)
+            waiting = _failed(error)
         if waiting is None:
             self.engine.committed(commit, self.now())
             return
@@ -371,3 +376,8 @@ class Server:
 def _new_client_id() -> ClientId:
     """Return an id that nobody can guess, so that nobody can take the Session over."""
     return ClientId("auto-" + secrets.token_hex(12))
+
+
+async def _failed(error: Exception) -> None:
+    """Fail as a commit does that takes its time, so that both end the server in one way."""
+    raise error

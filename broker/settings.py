@@ -206,6 +206,10 @@ class LimitSettings(_Section):
     """Messages that wait for one in-process service before publishers to it are held back."""
     drain_s: Seconds = 5.0
     """At the end: longest wait for clients to take their last packets, in seconds."""
+    publish_rate_maximum: Count | None = None
+    """Messages that one client may publish per second; a faster one is read more slowly. Absent: any."""
+    publish_rate_patience_s: Seconds = 30.0
+    """A client that is over `publish_rate_maximum` for so many seconds on end is closed."""
     route_cache_maximum: Count = 10_000
     """Topics whose receivers one tenant remembers between messages."""
 
@@ -232,6 +236,8 @@ class BrokerSettings(_Section):
     topics_root: Annotated[str, StringConstraints(pattern=r"^[^/+#\x00]{1,64}$")] = "$aws"
     """First level of the reserved device topics. Device kits hard-code $aws: change it for closed fleets."""
 
+    reason_strings: bool = False
+    """Whether CONNACK and DISCONNECT tell v5 clients in words why; off saves bytes."""
     sys_interval_s: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 10.0
     """Pause between publications of statistics below $SYS, in seconds; 0 switches them off."""
     sys_tenant: Label | None = None

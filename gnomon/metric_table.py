@@ -191,6 +191,16 @@ METRICS: Final[Sequence[Metric]] = (
             "How often a publisher was not read from because a service had too much to do.",
         ),
         (
+            "gnomon_broker_publish_rate_holds",
+            "stats.publish_rate_holds",
+            "How often a client was not read from because it published too fast.",
+        ),
+        (
+            "gnomon_broker_publish_rate_closes",
+            "stats.publish_rate_closes",
+            "Clients closed because they published too fast for too long.",
+        ),
+        (
             "gnomon_broker_receive_maximum_holds",
             "stats.receive_maximum_holds",
             "How often a 3.1.1 publisher was not read from because too much of its was unacknowledged.",

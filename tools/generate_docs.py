@@ -1,15 +1,17 @@
 """Writes the pages of the documentation that are generated, or checks that they are current.
 
 Knows: where each page comes from: the command line, the schema of the settings, the table of metrics, the
-    clauses that tests name.
+    statements of the specifications and the tests that name them.
 """
 
 import ast
 import json
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import click
 
@@ -26,6 +28,8 @@ _BOUNDS: Final = {
     "exclusiveMaximum": "below",
 }
 _VERSIONS: Final = {"v3.1.1": "MQTT Version 3.1.1", "v5": "MQTT Version 5.0"}
+_STATEMENTS: Final = "tests/conformance/statements"
+_BINDS: Final = ("server", "client", "both")
 
 
 def cli_page(command: click.Command) -> str:
@@ -121,27 +125,101 @@ def metrics_page(metrics: Sequence[Metric]) -> str:
     return "\n\n".join(["# Metrics", _NOTICE, intro, table]) + "\n"
 
 
-def conformance_page(sources: Mapping[str, str]) -> str:
-    """Return the page that names, for each clause, the test files that prove it.
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One normative statement: whom it binds, what it says, and why no test can prove it, if so."""
+
+    binds: str
+    says: str
+    untestable: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.binds not in _BINDS:
+            raise ValueError(f"binds = {self.binds!r}: it is one of {', '.join(_BINDS)}")
+
+    @property
+    def needs_test(self) -> bool:
+        """Whether it binds a server, and can be proven."""
+        return self.binds != "client" and self.untestable is None
+
+
+#: Version to the statements by their tag, in the order of the specification.
+Statements: TypeAlias = Mapping[str, Mapping[str, Statement]]
+
+
+def statements() -> Statements:
+    """Return the statements of every version."""
+    tables = {
+        version: tomllib.loads((ROOT / _STATEMENTS / f"{version}.toml").read_text("utf-8"))
+        for version in _VERSIONS
+    }
+    return {
+        version: {tag: Statement(**fields) for tag, fields in table.items()}
+        for version, table in tables.items()
+    }
+
+
+def conformance_page(table: Statements, sources: Mapping[str, str]) -> str:
+    """Return the page that names, for each statement, the test files that prove it.
 
     Args:
+        table: the statements.
         sources: path of a test file to its text.
     """
-    files: dict[tuple[str, str], set[str]] = {}
-    for path, text in sources.items():
-        for clause in _clauses(text):
-            files.setdefault(clause, set()).add(path)
-    parts = ["# Conformance", _NOTICE, "Normative statements, and the tests that prove them."]
+    proofs = _proofs(sources)
+    parts = [
+        "# Conformance",
+        _NOTICE,
+        "The normative statements of both versions in our words, and the tests that prove them. "
+        "A test of a statement that binds clients proves what the broker answers to one that breaks it.",
+    ]
     for version, title in _VERSIONS.items():
         rows = [
-            f"| {tag} | {', '.join(f'`{path}`' for path in sorted(files[at, tag]))} |"
-            for at, tag in sorted(files, key=lambda clause: _natural(clause[1]))
-            if at == version
+            f"| {tag} | {statement.binds} | {_cell(statement.says)} | "
+            f"{_proof(statement, proofs.get((version, tag), ()))} |"
+            for tag, statement in table[version].items()
         ]
-        parts += [f"## {title}", f"{len(rows)} statements have a test of their own."]
-        if rows:
-            parts.append("| statement | tests |\n| --- | --- |\n" + "\n".join(rows))
+        binding = [tag for tag, statement in table[version].items() if statement.binds != "client"]
+        tested = sum((version, tag) in proofs for tag in binding)
+        parts += [
+            f"## {title}",
+            f"{len(rows)} statements, of which {len(binding)} bind a server; {tested} of these have a test.",
+            "| statement | binds | says | tests |\n| --- | --- | --- | --- |\n" + "\n".join(rows),
+        ]
     return "\n\n".join(parts) + "\n"
+
+
+def _proof(statement: Statement, files: Iterable[str]) -> str:
+    if files:
+        return ", ".join(f"`{path}`" for path in sorted(files))
+    if statement.untestable is not None:
+        return f"none: {_cell(statement.untestable)}"
+    return "**missing**" if statement.needs_test else "none: binds clients only"
+
+
+def conformance_gaps(table: Statements, sources: Mapping[str, str]) -> list[str]:
+    """Return what is missing: tests for statements, and statements for the tags that tests name."""
+    proofs = _proofs(sources)
+    without_test = [
+        f"{version} {tag}: binds a server and has no test"
+        for version, rows in table.items()
+        for tag, statement in rows.items()
+        if statement.needs_test and (version, tag) not in proofs
+    ]
+    unknown = [
+        f"{version} {tag}: no such statement, in {', '.join(sorted(files))}"
+        for (version, tag), files in proofs.items()
+        if tag not in table[version]
+    ]
+    return without_test + unknown
+
+
+def _proofs(sources: Mapping[str, str]) -> dict[tuple[str, str], set[str]]:
+    proofs: dict[tuple[str, str], set[str]] = {}
+    for path, text in sources.items():
+        for clause in _clauses(text):
+            proofs.setdefault(clause, set()).add(path)
+    return proofs
 
 
 def _clauses(text: str) -> Iterator[tuple[str, str]]:
@@ -158,23 +236,22 @@ def _clauses(text: str) -> Iterator[tuple[str, str]]:
                 yield version, tag
 
 
-def _natural(tag: str) -> list[tuple[int, str]]:
-    parts = tag.replace(".", "-").split("-")
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+def sources_of_tests() -> dict[str, str]:
+    """Return every test file: path from the root, and its text."""
+    return {
+        path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
+        for path in sorted(ROOT.glob("tests/**/test_*.py"))
+    }
 
 
 def pages() -> dict[Path, str]:
     """Return every generated page: path from the root, and its text."""
     schema = json.loads((ROOT / "config/settings.schema.json").read_text("utf-8"))
-    tests = {
-        path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
-        for path in sorted(ROOT.glob("tests/**/test_*.py"))
-    }
     return {
         Path("docs/reference/cli.md"): cli_page(cli),
         Path("docs/reference/settings.md"): settings_page(schema),
         Path("docs/reference/metrics.md"): metrics_page(METRICS),
-        Path("docs/conformance.md"): conformance_page(tests),
+        Path("docs/conformance.md"): conformance_page(statements(), sources_of_tests()),
     }
 
 

@@ -1,9 +1,9 @@
-"""What a request beside a foreign broker costs its service: our own client, and paho-mqtt.
+"""What a request beside a foreign broker costs its service: our own client, or paho-mqtt (ADR 0006).
 
-Each service takes QoS 1 requests, replies to each at QoS 1 and acknowledges it after that, beside mosquitto. Printed is
-its CPU per request, the best of three runs.
+Each takes requests of QoS 1, replies to each at QoS 1, and acknowledges it after that, beside mosquitto.
+Printed is its CPU per request, the best of three runs.
 
-    .venv/bin/python benchmarks/micro/bench_bus.py
+Run: .venv/bin/python -m benchmarks.micro.bench_bus
 """
 
 import asyncio
@@ -75,16 +75,21 @@ def serve_paho(port: int, told: Connection) -> None:
             told.send(time.process_time() - began)
             client.disconnect()
 
-    client.on_connect = lambda *_: client.subscribe("req", 1)
+    def on_connect(client: paho.Client, *_details: object) -> None:
+        client.subscribe("req", 1)
+
     client.on_subscribe = lambda *_: told.send(None)
     client.on_message = on_message
+    client.on_connect = on_connect
     client.connect("127.0.0.1", port)
     client.loop_forever()
 
 
 async def _ask(port: int) -> None:
     bus = ForeignBus(
-        ForeignBusSettings(url=f"mqtt://127.0.0.1:{port}", client_id="client", outgoing_messages_maximum=2 * _REQUESTS)
+        ForeignBusSettings(
+            url=f"mqtt://127.0.0.1:{port}", client_id="client", outgoing_messages_maximum=2 * _REQUESTS
+        )
     )
     async with asyncio.TaskGroup() as group:
         group.create_task(bus.run())
@@ -103,10 +108,11 @@ def measure(serve: Callable[[int, Any], None]) -> float:
         config.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n")
         broker = subprocess.Popen(["/usr/sbin/mosquitto", "-c", str(config)], stderr=subprocess.DEVNULL)
         try:
-            time.sleep(0.3)
+            _await_port(port)
             here, there = mp.Pipe()
             process = mp.get_context("spawn").Process(target=serve, args=(port, there))
             process.start()
+            there.close()  # So that the end of the process is the end of the pipe.
             here.recv()
             asyncio.run(_ask(port))
             cpu: float = here.recv()
@@ -115,6 +121,16 @@ def measure(serve: Callable[[int, Any], None]) -> float:
             broker.terminate()
             broker.wait()
     return cpu / (_REQUESTS - _WARM) * 1e6
+
+
+def _await_port(port: int) -> None:
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+        except ConnectionRefusedError:
+            time.sleep(0.01)
+        else:
+            return
 
 
 def main() -> None:

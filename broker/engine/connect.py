@@ -34,7 +34,14 @@ from .connection import Exchange, Hold, Origin, ServedConnection
 from .decisions import questions_about_session
 from .effects import AskMethod, Authenticate, Authorize
 from .holds import hold, unhold
-from .lifecycle import cancel_end, close_connection, drop_will, end_connection, end_session
+from .lifecycle import (
+    cancel_end,
+    close_connection,
+    drop_will,
+    end_connection,
+    end_session,
+    explanation,
+)
 from .state import EngineState, Tenant
 from .subscribe import withdraw_forbidden
 
@@ -129,7 +136,9 @@ def refuse(
     """Answer a CONNECT with a failure, where the version has a word for it, and close."""
     state.stats.connects_refused += 1
     if connection.version == V5 or connect_return_code(reason_code) is not None:
-        connection.write_packet(ConnAck(False, reason_code))
+        properties = explanation(state, connection, reason_code)
+        if not connection.write_packet(ConnAck(False, reason_code, properties)):
+            connection.write_packet(ConnAck(False, reason_code))
     end_connection(state, connection, reason_code, detail, now)
 
 
@@ -272,17 +281,20 @@ def _welcome(
     credential = None if certificate is None else certificate.fingerprint_sha256
     # Without a certificate rights may depend on anything; after a restart nobody has asked yet.
     has_other_rights = credential is None or session.credential != credential
-    before = (session.version, session.maximum_packet_size)
+    before = session.frame_needs
     session.credential = credential
     session.may_receive = connection.permissions.may_receive
     if has_other_rights:
         session.drop_forbidden()
     session.attach(
-        connection, receive_maximum=packet.properties.receive_maximum or _RECEIVE_MAXIMUM_DEFAULT, now=now
+        connection,
+        receive_maximum=packet.properties.receive_maximum or _RECEIVE_MAXIMUM_DEFAULT,
+        topic_alias_maximum=min(packet.properties.topic_alias_maximum or 0, limits.topic_alias_maximum),
+        now=now,
     )
     if session.subscriptions:
         withdraw_forbidden(state, tenant, connection)
-        if has_other_rights or before != (session.version, session.maximum_packet_size):
+        if has_other_rights or before != session.frame_needs:
             tenant.changed()  # Plans depend on all of them.
     if connection.timer is not None:
         state.timers.cancel(connection.timer)

@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from ..access.ports import ConnectRequest, Continue, EnhancedAuthenticator, Success
 from ..access.principal import ClientCertificate, Permissions, Principal
-from ..protocol.connection import Connection
+from ..protocol.connection import Connection, ConnectionState
 from ..protocol.errors import LocalUsageError
 from ..protocol.packets import Connect, ControlPacket, TopicFilter
 from ..routing.plan import Group
@@ -89,7 +89,16 @@ class Hold(enum.Flag):
     BUDGET = enum.auto()
     MAILBOX_FULL = enum.auto()
     ACKNOWLEDGEMENTS = enum.auto()
+    PUBLISH_RATE = enum.auto()
     UNDECIDED = enum.auto()
+
+
+class Bucket(Struct, gc=False):
+    """How many messages a connection may publish at once; negative where it owes time."""
+
+    level: float
+    filled_at: float
+    overdrawn_since: float | None = None
 
 
 class ServedConnection(Connection):
@@ -112,6 +121,7 @@ class ServedConnection(Connection):
         "peer_address",
         "postponed",
         "principal",
+        "publish_bucket",
         "request",
         "routes",
         "session",
@@ -148,6 +158,7 @@ class ServedConnection(Connection):
         self.origin: Origin | None = None
         self.session: Session | None = None
         self.routes: dict[bytes, Route] = {}
+        self.publish_bucket = Bucket(0.0, now)
         #: Retained messages still to be sent, by Subscription, a slice per turn.
         self.backlog: OrderedDict[TopicFilter, Iterator[Delivery]] = OrderedDict()
         #: Packets that wait for a decision.
@@ -171,13 +182,15 @@ class ServedConnection(Connection):
         self.outgoing.append(frame)
         self._stats.control_packets_sent += 1
 
-    def write_packet(self, packet: ControlPacket) -> None:
-        """Encode a packet into `outgoing`, unless it exceeds the peer's Maximum Packet Size."""
+    def write_packet(self, packet: ControlPacket) -> bool:
+        """Encode a packet into `outgoing`; False where it exceeds the peer's Maximum Packet Size."""
         was_empty = not self.outgoing
-        if self.send(packet):
-            self._stats.control_packets_sent += 1
-            if was_empty:
-                self._dirty.append(self)
+        if not self.send(packet):
+            return False
+        self._stats.control_packets_sent += 1
+        if was_empty:
+            self._dirty.append(self)
+        return True
 
     def acknowledge(self, frame: bytes, commit: Commit | None) -> None:
         """Send an acknowledgement, once `commit` is done and all earlier ones are gone.
@@ -194,8 +207,10 @@ class ServedConnection(Connection):
         self._unacknowledged_publishes += frame[0] == _PUBACK_HEADER
 
     def release(self) -> None:
-        """Send the acknowledgements that wait no longer."""
+        """Send the acknowledgements that wait no longer; after the end there is nobody to send to."""
         waiting = self._acknowledgements
+        if self.state is ConnectionState.CLOSED:
+            waiting.clear()
         while waiting and (waiting[0][1] is None or waiting[0][1].is_done):
             frame = waiting.popleft()[0]
             self._unacknowledged_publishes -= frame[0] == _PUBACK_HEADER

@@ -48,6 +48,7 @@ from .holds import drained, hold, unhold
 from .lifecycle import close_connection, end_connection, handle_disconnect
 from .mailbox import Mailbox
 from .publish import handle_publish, publish_message
+from .rates import charge
 from .restore import restore
 from .rights import handle_authenticated_again
 from .state import EngineState, Tenant
@@ -77,9 +78,15 @@ class Engine:
         new_client_id: Callable[[], ClientId],
         now: float,
         methods: Iterable[EnhancedAuthenticator] = (),
+        reason_strings: bool = False,
     ) -> None:
         self.state = EngineState(
-            limits, journal=journal, new_client_id=new_client_id, now=now, methods=methods
+            limits,
+            journal=journal,
+            new_client_id=new_client_id,
+            now=now,
+            methods=methods,
+            reason_strings=reason_strings,
         )
 
     def restore(self, snapshot: Snapshot, now: float) -> None:
@@ -171,6 +178,8 @@ class Engine:
             state.stats.packets_received += len(packets)
         try:
             self._handle(connection, packets, now)
+            if state.limits.publish_rate_maximum is not None:
+                charge(state, connection, sum(type(packet) is Publish for packet in packets), now)
             if connection.postponed:
                 return
             if connection.failure is not None:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final
 
 from ..protocol.packets import TopicName
-from ..routing.plan import Group, plan
+from ..routing.plan import Group, group_of, plan
 from ..session.message import ApplicationMessage, Delivery
 from ..session.records import Commit
 from ..session.session import Session
@@ -61,13 +61,7 @@ def fan_out(
             partial(_may_receive, topic)
         )
         if chosen is not None:
-            session, subscription = chosen
-            identifiers = () if subscription.identifier is None else (subscription.identifier,)
-            group = Group[Session](
-                session.version, subscription.qos, subscription.is_retain_as_published, identifiers
-            )
-            group.add(session)
-            deliver(state, group, message, now)
+            deliver(state, group_of(*chosen), message, now)
     for mailbox in audience.mailboxes:
         mailbox.put(message)
         if mailbox.is_full and connection is not None:
@@ -83,6 +77,11 @@ def deliver(state: EngineState, group: Group[Session], message: ApplicationMessa
         state.stats.publishes_sent += len(group.receivers)
         for session in group.receivers:
             session.deliver(delivery, now)
+        return
+    if group.has_aliases:
+        state.stats.publishes_sent += len(group.receivers)
+        for session in group.receivers:
+            session.send(delivery, now)
         return
     frame = delivery.frame(group.version, now)
     if len(frame) <= group.maximum_packet_size:

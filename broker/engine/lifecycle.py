@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from ..protocol.connection import ConnectionState
 from ..protocol.errors import ProtocolError
 from ..protocol.packets import V5, ClientId, Disconnect
+from ..protocol.properties import NO_PROPERTIES, Properties
 from ..protocol.reason_codes import ReasonCode
 from ..session.records import DropSession, DropWill, PutSession
 from ..session.session import NEVER_EXPIRES, Session, Will
@@ -46,8 +47,17 @@ def close_connection(
 ) -> None:
     """End a connection from our side, telling a v5 Client why (v5 [MQTT-3.14.0-1])."""
     if connection.state is ConnectionState.CONNECTED and connection.version == V5:
-        connection.write_packet(Disconnect(reason_code))
+        properties = explanation(state, connection, reason_code)
+        if not connection.write_packet(Disconnect(reason_code, properties)):
+            connection.write_packet(Disconnect(reason_code))
     end_connection(state, connection, reason_code, detail, now)
+
+
+def explanation(state: EngineState, connection: ServedConnection, reason_code: ReasonCode) -> Properties:
+    """Return the Reason String of a refusal, where Clients are told; from a fixed list (v5 §3.2.2.3.9)."""
+    if not state.reason_strings or connection.version != V5 or reason_code < ReasonCode.UNSPECIFIED_ERROR:
+        return NO_PROPERTIES
+    return Properties(reason_string=reason_code.name.replace("_", " ").capitalize())
 
 
 def end_connection(

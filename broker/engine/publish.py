@@ -50,7 +50,7 @@ def handle_publish(
         size = len(frame)
         version = connection.version
         for group in route.audience.groups:
-            if group.version == version and size <= group.maximum_packet_size and not group.identifiers:
+            if group.version == version and group.is_plain and size <= group.maximum_packet_size:
                 send_frame(state, group.receivers, frame)
             else:
                 deliver(state, group, _message(connection, packet, now), now)

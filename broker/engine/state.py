@@ -14,7 +14,8 @@ from ..routing.retained import RetainedIndex
 from ..routing.tree import SubscriptionTree
 from ..session.message import ApplicationMessage
 from ..session.records import Journal
-from ..session.session import Session, SessionLimits
+from ..session.session import Session
+from ..session.stats import SessionLimits
 from ..settings import LimitSettings
 from .connection import Audience, ServedConnection
 from .effects import Effect
@@ -66,6 +67,7 @@ class EngineState:
         "limits",
         "methods",
         "new_client_id",
+        "reason_strings",
         "session_count",
         "session_limits",
         "session_timers",
@@ -83,8 +85,11 @@ class EngineState:
         new_client_id: Callable[[], ClientId],
         now: float,
         methods: Iterable[EnhancedAuthenticator] = (),
+        reason_strings: bool = False,
     ) -> None:
         self.limits = limits
+        #: Whether v5 Clients are told in words why.
+        self.reason_strings = reason_strings
         #: Enhanced authentication, by what Clients name.
         self.methods = {method.method: method for method in methods}
         self.session_limits = SessionLimits(

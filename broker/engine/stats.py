@@ -5,7 +5,7 @@ Does not know: how they are exported.
 """
 
 from ..protocol.reason_codes import ReasonCode
-from ..session.session import SessionStats
+from ..session.stats import SessionStats
 
 
 class Stats:
@@ -31,6 +31,8 @@ class Stats:
         "packets_received",
         "peer_errors",
         "proxy_headers_refused",
+        "publish_rate_closes",
+        "publish_rate_holds",
         "publishes_denied",
         "publishes_received",
         "publishes_sent",
@@ -77,6 +79,10 @@ class Stats:
         self.peer_errors = 0
         #: Connections closed because their PROXY header was none.
         self.proxy_headers_refused = 0
+        #: Clients closed because they published too fast for too long.
+        self.publish_rate_closes = 0
+        #: How often a client was not read from because it published too fast.
+        self.publish_rate_holds = 0
         self.publishes_denied = 0
         self.publishes_received = 0
         #: Deliveries handed to Sessions, one per receiver; `messages_sent` has those that went out.

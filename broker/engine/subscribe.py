@@ -26,7 +26,6 @@ from ..session.records import DropRetained, DropSubscription, PutSubscription
 from ..session.session import Session
 from .connection import ServedConnection
 from .decisions import inner_filter, require
-from .fan_out import send_frame
 from .state import EngineState, Tenant
 from .stats import count
 
@@ -130,13 +129,11 @@ def send_backlog(state: EngineState, connection: ServedConnection, now: float) -
         if delivery.message.has_expired(now):
             continue
         room_bytes -= delivery.size_bytes()
+        state.stats.publishes_sent += 1
         if delivery.qos:
-            state.stats.publishes_sent += 1
             session.deliver(delivery, now)
-        elif len(frame := delivery.frame(session.version, now)) <= session.maximum_packet_size:
-            send_frame(state, [session], frame)
         else:
-            state.stats.sessions.dropped_too_large += 1
+            session.send(delivery, now)
     return bool(backlog) and session.is_writable and not session.pending_messages
 
 

@@ -43,6 +43,8 @@ _log = structlog.get_logger("bus")
 _NO_RETAINED: Final = 2
 #: Above this part of the limits on what is published, the service is given no more requests.
 _CONGESTED: Final = 1 / 4
+#: So many times the limit is held while that lasts.
+_HELD_LONGER: Final = 4
 
 
 class ForeignBus:
@@ -113,7 +115,7 @@ class ForeignBus:
             BusClosedError: the bus is closed, or the broker refused it.
         """
         inbound = self._session.inbound
-        while not self._is_closed and (not inbound.has_waiting or self._is_congested):
+        while not self._is_closed and (not inbound.has_waiting or self._must_reply_first):
             await self._wait_for_change()
         if self._is_closed:
             raise BusClosedError("the bus is closed")
@@ -133,7 +135,6 @@ class ForeignBus:
             self._session.inbound.acknowledge(count)
         except ValueError as error:
             raise LocalUsageError(str(error)) from None
-        self._pace_reading()
         self._settle()
 
     def publish(
@@ -170,6 +171,8 @@ class ForeignBus:
     def close(self) -> None:
         """Receive nothing more; a waiting `receive` raises BusClosedError. `finish` ends the rest."""
         self._is_closed = True
+        self._session.inbound.close()
+        self._pace_reading()
         self._changed.set()
 
     # Its life.
@@ -307,7 +310,6 @@ class ForeignBus:
                 _log.info("bus.connected", broker=self._settings.url, is_session_present=is_present)
         if not before and self.outbound_stats.refused:
             _log.warning("bus.publish_refused", broker=self._settings.url)  # The rest is only counted.
-        self._pace_reading()
         self._changed.set()
         self._settle()
 
@@ -334,14 +336,25 @@ class ForeignBus:
         self._changed.clear()
         await self._changed.wait()
 
+    @property
+    def _is_full(self) -> bool:
+        """Whether too much is held to read on.
+
+        While replies wait for PUBACKs, which come behind what is not read, more is held: a broker may send
+        all that it has at once, whatever our Receive Maximum says.
+        """
+        high = self._settings.held_bytes_high * (_HELD_LONGER if self._is_congested else 1)
+        return self._session.inbound.size_bytes >= high
+
+    @property
+    def _must_reply_first(self) -> bool:
+        # Where nothing is read either, the service alone can go on.
+        return self._is_congested and (self._ready_link is None or not self._is_full)
+
     def _pace_reading(self) -> None:
-        """Leave messages with the broker while too many are held here."""
-        settings, inbound = self._settings, self._session.inbound
+        """Leave messages with the broker while too much is held here."""
         if self._link is not None:
-            self._link.set_reading(
-                is_reading=len(inbound) < settings.held_messages_high
-                and inbound.size_bytes < settings.held_bytes_high
-            )
+            self._link.set_reading(is_reading=not self._is_full)
 
     def _settle(self) -> None:
         """See to it that what may be sent is written at the end of this turn."""
@@ -351,6 +364,7 @@ class ForeignBus:
 
     def _flush(self) -> None:
         self._is_flush_due = False
+        self._pace_reading()
         if (link := self._link) is not None:
             now = asyncio.get_running_loop().time()
             self._session.flush(link.connection, now, is_writable=link.is_writable)

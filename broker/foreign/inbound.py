@@ -6,10 +6,14 @@ Spec: v5 §4.3.2, §4.4, §4.6.
 """
 
 from collections import deque
+from typing import Final
 
 from msgspec import Struct
 
 from ..protocol.packets import Publish
+
+#: What a message takes beside its payload and topic, about, in bytes.
+_OVERHEAD: Final = 512
 
 
 class _Arrival(Struct):
@@ -31,10 +35,10 @@ class Inbound:
     the Receive Maximum (mosquitto 2.0.11 sent 791 messages where 10 were allowed).
     """
 
-    def __init__(self, *, remembered_maximum: int) -> None:
-        #: Payload and topic bytes of everything held.
+    def __init__(self) -> None:
+        #: What is held, in bytes of memory, about.
         self.size_bytes = 0
-        self._remembered_maximum = remembered_maximum
+        self._is_closed = False
         self._waiting: list[Publish] = []
         self._arrivals: deque[_Arrival] = deque()
         #: What the service is done with, its PUBACK not yet sent.
@@ -52,6 +56,8 @@ class Inbound:
 
     def put(self, publish: Publish) -> None:
         """Take in a message of QoS 0 or 1."""
+        if self._is_closed:
+            return
         packet_id = publish.packet_id
         if packet_id:
             earlier = self._earlier.pop(packet_id, None)
@@ -62,7 +68,7 @@ class Inbound:
                 return
         self._arrivals.append(_Arrival(publish, packet_id))
         self._waiting.append(publish)
-        self.size_bytes += len(publish.topic) + len(publish.payload)
+        self.size_bytes += _size(publish)
 
     def take(self, limit: int) -> list[Publish]:
         """Return the next messages for the service, at most `limit`."""
@@ -83,7 +89,7 @@ class Inbound:
         for _ in range(count):
             arrival = self._arrivals.popleft()
             arrival.is_done = True
-            self.size_bytes -= len(arrival.publish.topic) + len(arrival.publish.payload)
+            self.size_bytes -= _size(arrival.publish)
             if arrival.packet_id:
                 self._due.append(arrival)
 
@@ -102,9 +108,14 @@ class Inbound:
             if arrival.packet_id:
                 self._earlier[arrival.packet_id] = arrival
                 arrival.packet_id = 0
-        while len(self._earlier) > self._remembered_maximum:
-            del self._earlier[next(iter(self._earlier))]
         self._due.clear()
+
+    def close(self) -> None:
+        """Leave to the broker what the service did not take, and what comes."""
+        self._is_closed = True
+        for _ in range(len(self._waiting)):
+            self.size_bytes -= _size(self._arrivals.pop().publish)
+        self._waiting.clear()
 
     def connected(self, *, is_session_present: bool) -> None:
         """A new connection stands; without its Session the broker will send nothing again."""
@@ -118,3 +129,7 @@ def _is_same(earlier: Publish, publish: Publish) -> bool:
     A broker may have given a shared subscription's message to another member, and use its id anew.
     """
     return publish.is_dup and publish.topic == earlier.topic and publish.payload == earlier.payload
+
+
+def _size(publish: Publish) -> int:
+    return _OVERHEAD + len(publish.topic) + len(publish.payload)

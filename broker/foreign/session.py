@@ -60,7 +60,7 @@ class ForeignSession:
 
     def __init__(self, settings: ForeignBusSettings) -> None:
         self.stats: Final = BusStats()
-        self.inbound: Final = Inbound(remembered_maximum=settings.held_messages_high)
+        self.inbound: Final = Inbound()
         self.outbound: Final = Outbound(
             in_flight_maximum=settings.in_flight_maximum,
             messages_maximum=settings.outgoing_messages_maximum,

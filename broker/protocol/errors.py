@@ -84,6 +84,12 @@ class TopicFilterInvalidError(PeerError):
     reason_code = ReasonCode.TOPIC_FILTER_INVALID
 
 
+class MessageRateTooHighError(PeerError):
+    """The peer keeps sending faster than it may (v5 §3.14.2.1)."""
+
+    reason_code = ReasonCode.MESSAGE_RATE_TOO_HIGH
+
+
 class QosNotSupportedError(PeerError):
     """The Will or a message asks for a QoS above our Maximum QoS (v5 [MQTT-3.2.2-12])."""
 

@@ -8,6 +8,7 @@ Spec: v5 §3.3.4, [MQTT-3.8.3-3]; v3.1.1 [MQTT-3.3.5-1].
 from collections.abc import Callable, Sequence
 from typing import Generic, Protocol, TypeVar
 
+from ..protocol.subscription import Subscription
 from .tree import Matches, SharedGroup
 
 
@@ -22,6 +23,10 @@ class Receiver(Protocol):
     def maximum_packet_size(self) -> int:
         """Largest packet in bytes that it accepts."""
 
+    @property
+    def has_aliases(self) -> bool:
+        """Whether its frames may hold Topic Aliases, and so are nobody else's."""
+
 
 ReceiverT = TypeVar("ReceiverT", bound=Receiver)
 
@@ -30,10 +35,14 @@ class Group(Generic[ReceiverT]):
     """Receivers whose frames are the same bytes at the same QoS, but for packet ids.
 
     `maximum_packet_size` is the smallest of the receivers': at or below it nobody need be asked.
+    `has_aliases`: each makes frames of its own after all. `is_plain`: a frame that a publisher sent may
+    be theirs as it is, where the versions agree.
     """
 
     __slots__ = (
+        "has_aliases",
         "identifiers",
+        "is_plain",
         "is_retain_as_published",
         "maximum_packet_size",
         "qos",
@@ -42,12 +51,19 @@ class Group(Generic[ReceiverT]):
     )
 
     def __init__(
-        self, version: int, qos: int, is_retain_as_published: bool, identifiers: tuple[int, ...]
+        self,
+        version: int,
+        qos: int,
+        is_retain_as_published: bool,
+        identifiers: tuple[int, ...],
+        has_aliases: bool,
     ) -> None:
         self.version = version
         self.qos = qos
         self.is_retain_as_published = is_retain_as_published
         self.identifiers = identifiers
+        self.has_aliases = has_aliases
+        self.is_plain = not identifiers and not has_aliases
         self.maximum_packet_size = 0xFFFFFFFF
         self.receivers: list[ReceiverT] = []
 
@@ -84,6 +100,19 @@ class Plan(Generic[ReceiverT]):
         return not self.groups and not self.shared
 
 
+def group_of(receiver: ReceiverT, subscription: Subscription) -> Group[ReceiverT]:
+    """Return a group of one, for the member of a Shared Subscription whose turn it is."""
+    group: Group[ReceiverT] = Group(
+        receiver.version,
+        subscription.qos,
+        subscription.is_retain_as_published,
+        () if subscription.identifier is None else (subscription.identifier,),
+        receiver.has_aliases,
+    )
+    group.add(receiver)
+    return group
+
+
 def plan(
     matches: Matches[ReceiverT], *, publisher: ReceiverT | None, may_receive: Callable[[ReceiverT], bool]
 ) -> Plan[ReceiverT]:
@@ -108,11 +137,11 @@ def plan(
                 earlier[1] or subscription.is_retain_as_published,
                 earlier[2] + identifiers,
             )
-    groups: dict[tuple[int, int, bool, tuple[int, ...]], Group[ReceiverT]] = {}
+    groups: dict[tuple[int, int, bool, tuple[int, ...], bool], Group[ReceiverT]] = {}
     for receiver, (qos, is_retain_as_published, identifiers) in merged.items():
         if not may_receive(receiver):
             continue
-        key = (receiver.version, qos, is_retain_as_published, identifiers)
+        key = (receiver.version, qos, is_retain_as_published, identifiers, receiver.has_aliases)
         group = groups.get(key)
         if group is None:
             group = groups[key] = Group(*key)

@@ -3,7 +3,8 @@
 from .flow import NEXT_FLOWS, Flow, advance
 from .message import ApplicationMessage, Delivery
 from .records import Commit, Journal, Operation
-from .session import NEVER_EXPIRES, Session, SessionLimits, SessionStats, Will
+from .session import NEVER_EXPIRES, Session, Will
+from .stats import SessionLimits, SessionStats
 
 __all__ = [
     "NEVER_EXPIRES",

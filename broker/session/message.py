@@ -54,22 +54,27 @@ class Delivery(Struct, gc=False):
         """Return the bytes before and after the packet id (QoS 1 and 2), DUP not set."""
         if self.encoded_version == version:
             return self.prefix, self.suffix
-        message = self.message
-        properties = message.properties
-        if version == V5 and (self.identifiers or message.expires_at is not None):
-            remaining = None
-            if message.expires_at is not None:
-                remaining = max(1, round(message.expires_at - now))
-            properties = replace(
-                properties, subscription_identifiers=self.identifiers, message_expiry_interval=remaining
-            )
-        prefix, head = encode_publish_head(
-            message.topic, len(message.payload), version, self.qos, self.is_retain, False, properties
-        )
-        suffix = head + message.payload if head else message.payload
-        if message.expires_at is None:
+        prefix, suffix = self.encode(version, now, self.message.topic, None)
+        if self.message.expires_at is None:
             self.prefix, self.suffix, self.encoded_version = prefix, suffix, version
         return prefix, suffix
+
+    def encode(self, version: int, now: float, topic: TopicName, alias: int | None) -> tuple[bytes, bytes]:
+        """Return the two parts for one receiver: `topic` may be empty where `alias` stands for it."""
+        message = self.message
+        properties = message.properties
+        if version == V5 and (self.identifiers or message.expires_at is not None or alias is not None):
+            remaining = None if message.expires_at is None else max(1, round(message.expires_at - now))
+            properties = replace(
+                properties,
+                subscription_identifiers=self.identifiers,
+                message_expiry_interval=remaining,
+                topic_alias=alias,
+            )
+        prefix, head = encode_publish_head(
+            topic, len(message.payload), version, self.qos, self.is_retain, False, properties
+        )
+        return prefix, head + message.payload if head else message.payload
 
     def frame(self, version: int, now: float) -> bytes:
         """Return the whole packet of a QoS 0 delivery."""

@@ -1,69 +1,26 @@
-"""One Session: what outlives a Network Connection, and the messages on their way to the Client.
+"""One Session: what outlives a Network Connection.
 
-Knows: Subscriptions by filter, in-flight and pending deliveries, packet ids of both directions, the Will.
-Does not know: who publishes, routing, sockets, clocks (`now` comes in), how it is stored.
-Spec: v5 §4.1, §4.3, §4.4, §4.6, §4.9; v3.1.1 §4.1, §4.3, §4.4, §4.6.
+Knows: whose it is, Subscriptions by filter, packet ids from the Client, the Will, its expiry.
+Does not know: how messages reach the Client (outbound), routing, sockets, clocks, how it is stored.
+Spec: v5 §4.1, §4.3; v3.1.1 §4.1, §4.3.
 """
 
-from collections import deque
 from collections.abc import Callable
 from typing import Final
 
 from msgspec import Struct
 
 from ..protocol.connection import Connection
-from ..protocol.packets import V3_1_1, ClientId, PacketType, PubRel, TopicFilter, TopicName
+from ..protocol.packets import ClientId, TopicFilter, TopicName
 from ..protocol.reason_codes import ReasonCode
 from ..protocol.subscription import Subscription
-from .flow import Flow, advance
-from .message import ApplicationMessage, Delivery
-from .records import Commit, DropInbound, DropOutbound, Journal, MoveOutbound, PutInbound, PutOutbound
+from .message import ApplicationMessage
+from .outbound import Outbox
+from .records import Commit, DropInbound, Journal, PutInbound
+from .stats import SessionLimits, SessionStats
 
 #: v5 §3.1.2.11.2: the Session does not expire.
 NEVER_EXPIRES: Final = 0xFFFFFFFF
-_PACKET_ID_MAXIMUM: Final = 0xFFFF
-_DUP: Final = 0x08
-
-
-class SessionStats:
-    """Counts over all Sessions; only ever rise."""
-
-    __slots__ = (
-        "dropped_congested",
-        "dropped_expired",
-        "dropped_pending_full",
-        "dropped_too_large",
-        "pubrels_sent",
-        "sent_later",
-        "superseded",
-        "unsent",
-    )
-
-    def __init__(self) -> None:
-        self.dropped_congested = 0
-        self.dropped_expired = 0
-        self.dropped_pending_full = 0
-        self.dropped_too_large = 0
-        self.pubrels_sent = 0
-        #: Pending deliveries that were sent after all, and what was sent again.
-        self.sent_later = 0
-        self.superseded = 0
-        #: Deliveries that were not sent at once: pending, dropped or too large.
-        self.unsent = 0
-
-    @property
-    def dropped(self) -> int:
-        """Deliveries that their receivers never get."""
-        never_sent = self.dropped_expired + self.dropped_pending_full + self.dropped_too_large
-        return self.dropped_congested + never_sent
-
-
-class SessionLimits(Struct, frozen=True):
-    """What one Session may hold; messages and bytes of payload and topic."""
-
-    in_flight_maximum: int
-    pending_messages_maximum: int
-    pending_bytes_maximum: int
 
 
 class Will(Struct, frozen=True):
@@ -73,62 +30,17 @@ class Will(Struct, frozen=True):
     delay_s: int
 
 
-class Outbound(Struct, gc=False):
-    """One packet id in use towards the Client; `delivery` is gone once the Client has the message.
-
-    `commit` is set while the flow's state must become durable before its next packet is sent. `is_sent`
-    once the message may have reached the Client, so that DUP is set when it is sent again.
-    """
-
-    delivery: Delivery | None
-    flow: Flow
-    row: int
-    is_sent: bool
-    commit: Commit | None = None
-
-
-class Queued(Struct, gc=False):
-    """A delivery that waits for its turn; `row` is 0 where no store knows it."""
-
-    delivery: Delivery
-    row: int = 0
-
-
-class Session:
-    """Session State of one ClientId in one tenant, attached to a Network Connection or not.
-
-    The engine creates, attaches, feeds and ends it. Everything it sends goes to the connection's
-    `outgoing`; a connection whose `outgoing` was empty is put on `dirty`, so that the shell writes it
-    at the end of the turn.
-    """
+class Session(Outbox):
+    """Session State of one ClientId in one tenant; the engine creates, attaches, feeds and ends it."""
 
     __slots__ = (
-        "_dirty",
-        "_journal",
-        "_last_packet_id",
-        "_limits",
-        "_pending",
-        "_quota",
-        "_resend",
-        "_stats",
-        "_superseding",
-        "client_id",
-        "connection",
         "credential",
-        "disconnected_at",
         "expiry_interval",
         "identity",
-        "in_flight",
         "inbound",
         "inbound_commit",
-        "is_writable",
-        "maximum_packet_size",
         "may_receive",
-        "outgoing",
-        "pending_bytes",
         "subscriptions",
-        "tenant",
-        "version",
         "will",
     )
 
@@ -142,50 +54,20 @@ class Session:
         dirty: list[Connection],
         journal: Journal | None,
     ) -> None:
-        self.tenant = tenant
-        self.client_id = client_id
+        super().__init__(tenant, client_id, limits=limits, stats=stats, dirty=dirty, journal=journal)
         #: Whose Session it is; nobody else may attach to it. None: a Client without identity.
         self.identity: str | None = None
         #: What the Client proved that with last; another one may have other rights.
         self.credential: str | None = None
         self.expiry_interval = 0
-        self.disconnected_at: float | None = None
         self.subscriptions: dict[TopicFilter, Subscription] = {}
         self.will: Will | None = None
         #: Asked per topic; None after a restart, until the Client is back and has been asked who it is.
         self.may_receive: Callable[[TopicName], bool] | None = None
-        #: Packet ids towards the Client, in the order of first sending (v5 [MQTT-4.6.0-1]).
-        self.in_flight: dict[int, Outbound] = {}
         #: Packet ids of QoS 2 messages that the Client has not released yet (v5 §4.3.3).
         self.inbound: set[int] = set()
         #: Of the last change to them. The Client may ask again before it is done, on another connection.
         self.inbound_commit: Commit | None = None
-        self.pending_bytes = 0
-        self.connection: Connection | None = None
-        self.outgoing: list[bytes] = []
-        self.is_writable = False
-        self.version = V3_1_1
-        self.maximum_packet_size = 0xFFFFFFFF
-        self._limits = limits
-        self._stats = stats
-        self._dirty = dirty
-        # None where the Session ends with its connection, so that no store ever hears of it.
-        self._journal = journal
-        self._quota = limits.in_flight_maximum
-        self._last_packet_id = 0
-        self._pending: deque[Queued] = deque()
-        self._resend: deque[int] = deque()
-        self._superseding: dict[tuple[TopicName, bytes], Queued] = {}
-
-    @property
-    def pending_messages(self) -> int:
-        """How many deliveries wait for a connection, the quota, or a slow peer."""
-        return len(self._pending)
-
-    @property
-    def is_durable(self) -> bool:
-        """Whether the store keeps this Session."""
-        return self._journal is not None
 
     def has_expired(self, now: float) -> bool:
         """Whether the Session Expiry Interval has passed since the connection ended (v5 §3.1.2.11.2)."""
@@ -193,143 +75,10 @@ class Session:
             return False
         return now >= self.disconnected_at + self.expiry_interval
 
-    # The connection comes and goes.
-
-    def attach(self, connection: Connection, *, receive_maximum: int, now: float) -> None:
-        """Bind the Session to a Network Connection, and send again what is unacknowledged.
-
-        Call it after the CONNACK was sent. v5 [MQTT-4.4.0-1]; v3.1.1 [MQTT-4.4.0-1].
-        """
-        self.connection = connection
-        self.outgoing = connection.outgoing
-        self.version = connection.version
-        self.maximum_packet_size = connection.maximum_packet_size
-        self.is_writable = True
-        self.disconnected_at = None
-        self._quota = min(receive_maximum, self._limits.in_flight_maximum)
-        self._resend = deque(self.in_flight)
-        self.pump(now)
-
-    def detach(self, now: float) -> None:
-        """Unbind from the Network Connection; `now` starts the expiry."""
-        self.connection = None
-        self.outgoing = []
-        self.is_writable = False
-        self.disconnected_at = now
-        self._resend.clear()
-
     def drop_forbidden(self) -> None:
         """Forget pending deliveries that the Client may not receive any more."""
-        if self.may_receive is None:
-            return
-        pending = tuple(self._pending)
-        self._pending.clear()
-        for queued in pending:
-            if self.may_receive(queued.delivery.message.topic):
-                self._pending.append(queued)
-            else:
-                self._forget(queued)
-                self._drop_row(queued.row)
-
-    # Towards the Client.
-
-    def deliver(self, delivery: Delivery, now: float) -> None:
-        """Send a QoS 1 or 2 delivery, or keep it until it may be sent.
-
-        Sent at once if the Client's quota and the connection allow and nothing waits before it
-        (v5 §4.9, [MQTT-4.6.0-6]); otherwise it is pending, up to the limits, beyond which the newest
-        is dropped and counted.
-        """
-        in_flight = self.in_flight
-        if self._pending or not self.is_writable or len(in_flight) >= self._quota:
-            self._queue(delivery)
-        elif self._journal is not None:
-            self._start(delivery, self._record(self._journal, delivery), now)
-        else:
-            self._start(delivery, 0, now)
-
-    def pump(self, now: float) -> None:
-        """Send what waits, as far as the quota and the connection allow."""
-        in_flight = self.in_flight
-        resend = self._resend
-        while resend and len(in_flight) - len(resend) < self._quota:
-            self._send_again(resend.popleft(), now)
-        pending = self._pending
-        while pending and self.is_writable and len(in_flight) < self._quota:
-            queued = pending.popleft()
-            self._forget(queued)
-            if queued.delivery.message.has_expired(now):
-                self._stats.dropped_expired += 1
-                self._drop_row(queued.row)
-            else:
-                self._stats.sent_later += 1
-                self._start(queued.delivery, queued.row, now)
-
-    def send_committed(self, packet_id: int, now: float) -> None:
-        """Go on with a QoS 2 delivery whose state is durable by now, if it still waits for that."""
-        outbound = self.in_flight.get(packet_id)
-        if outbound is None or outbound.commit is None or not outbound.commit.is_done:
-            return
-        outbound.commit = None
-        if packet_id not in self._resend:  # Otherwise its turn comes with the others'.
-            if not outbound.is_sent:
-                # v5 [MQTT-4.6.0-1]: in flight stands in the order of first sending.
-                self.in_flight[packet_id] = self.in_flight.pop(packet_id)
-            self._continue(packet_id, outbound, now)
-            if self._pending:
-                self.pump(now)  # What was too large for the Client made room.
-
-    def handle_puback(self, packet_id: int, now: float) -> None:
-        """The Client has a QoS 1 message. An unknown id is a late one, and ignored.
-
-        Raises:
-            ProtocolError: the id belongs to a QoS 2 message.
-        """
-        outbound = self.in_flight.get(packet_id)
-        if outbound is None:
-            return
-        if outbound.flow is not Flow.AWAIT_PUBACK:
-            advance(outbound.flow, PacketType.PUBACK, 0)
-        self._finish(packet_id, outbound, now)
-
-    def handle_pubrec(self, packet_id: int, reason_code: ReasonCode, now: float) -> ReasonCode | None:
-        """The Client has a QoS 2 message; returns the code of the PUBREL to send now, None for none.
-
-        A durable Session's PUBREL follows by itself after the commit: the Client forgets the packet id
-        then, and a PUBLISH sent again after a crash would be a second message to it. An unknown id is
-        answered by 0x92 (v5 §3.6.2.1); 3.1.1 has no code, and its Client goes on.
-
-        Raises:
-            ProtocolError: the id belongs to a QoS 1 message.
-        """
-        outbound = self.in_flight.get(packet_id)
-        if outbound is None:
-            is_error = reason_code >= ReasonCode.UNSPECIFIED_ERROR
-            return None if is_error else ReasonCode.PACKET_IDENTIFIER_NOT_FOUND
-        flow = advance(outbound.flow, PacketType.PUBREC, reason_code)
-        if flow is Flow.DONE:
-            self._finish(packet_id, outbound, now)
-            return None
-        if outbound.flow is not flow:
-            outbound.flow = flow
-            outbound.delivery = None  # v5 §4.3.3: the message is the Client's now.
-            if outbound.row and self._journal is not None:
-                self._move(self._journal, packet_id, outbound)
-        return ReasonCode.SUCCESS if outbound.commit is None else None
-
-    def handle_pubcomp(self, packet_id: int, now: float) -> None:
-        """The Client closed a QoS 2 flow. An unknown id is a late one, and ignored.
-
-        Raises:
-            ProtocolError: the message was not acknowledged by PUBREC before.
-        """
-        outbound = self.in_flight.get(packet_id)
-        if outbound is None:
-            return
-        advance(outbound.flow, PacketType.PUBCOMP, 0)
-        self._finish(packet_id, outbound, now)
-
-    # From the Client.
+        if self.may_receive is not None:
+            self.keep_pending(self.may_receive)
 
     def accept_inbound(self, packet_id: int) -> Commit | None:
         """Remember the packet id of a QoS 2 message until it is released (v5 §4.3.3 method A).
@@ -354,146 +103,3 @@ class Session:
         if self._journal is not None:
             self.inbound_commit = self._journal.append(DropInbound(self.tenant, self.client_id, packet_id))
         return ReasonCode.SUCCESS, self.inbound_commit
-
-    # After a restart.
-
-    def restore(self, delivery: Delivery, *, row: int, packet_id: int, flow: Flow | None) -> None:
-        """Put back a delivery that the store kept; `flow` None means that it was pending."""
-        if flow is None:
-            self._append(Queued(delivery, row))
-            return
-        is_taken = flow is Flow.AWAIT_PUBCOMP
-        self.in_flight[packet_id] = Outbound(None if is_taken else delivery, flow, row, True)
-        self._last_packet_id = packet_id
-
-    # Private.
-
-    def _queue(self, delivery: Delivery) -> None:
-        self._stats.unsent += 1
-        limits = self._limits
-        message = delivery.message
-        key = (message.topic, message.supersede_key) if message.supersede_key is not None else None
-        if key is not None and (older := self._superseding.get(key)) is not None:
-            self._supersede(older, delivery)
-            return
-        size = delivery.size_bytes()
-        if (
-            len(self._pending) >= limits.pending_messages_maximum
-            or self.pending_bytes + size > limits.pending_bytes_maximum
-        ):
-            self._stats.dropped_pending_full += 1
-            return
-        row = self._record(self._journal, delivery) if self._journal is not None else 0
-        queued = Queued(delivery, row)
-        self._append(queued)
-        if key is not None:
-            self._superseding[key] = queued
-
-    def _append(self, queued: Queued) -> None:
-        self._pending.append(queued)
-        self.pending_bytes += queued.delivery.size_bytes()
-
-    def _supersede(self, older: Queued, delivery: Delivery) -> None:
-        self._stats.superseded += 1
-        self.pending_bytes += delivery.size_bytes() - older.delivery.size_bytes()
-        older.delivery = delivery
-        if self._journal is not None:
-            # The row keeps its number, and with it its place.
-            self._record(self._journal, delivery, row=older.row)
-
-    def _forget(self, queued: Queued) -> None:
-        message = queued.delivery.message
-        self.pending_bytes -= queued.delivery.size_bytes()
-        if message.supersede_key is not None:
-            self._superseding.pop((message.topic, message.supersede_key), None)
-
-    def _record(self, journal: Journal, delivery: Delivery, *, row: int = 0) -> int:
-        row = row or journal.row()
-        journal.append(
-            PutOutbound(
-                self.tenant,
-                self.client_id,
-                row,
-                delivery.message,
-                delivery.qos,
-                delivery.is_retain,
-                delivery.identifiers,
-            )
-        )
-        return row
-
-    def _start(self, delivery: Delivery, row: int, now: float) -> None:
-        """Give the delivery a packet id and send it; there is room for one."""
-        in_flight = self.in_flight
-        packet_id = self._last_packet_id % _PACKET_ID_MAXIMUM + 1
-        while packet_id in in_flight:
-            packet_id = packet_id % _PACKET_ID_MAXIMUM + 1
-        self._last_packet_id = packet_id
-        if delivery.qos == 1:
-            in_flight[packet_id] = Outbound(delivery, Flow.AWAIT_PUBACK, row, True)
-        elif row and self._journal is not None:
-            in_flight[packet_id] = outbound = Outbound(delivery, Flow.AWAIT_PUBREC, row, False)
-            self._move(self._journal, packet_id, outbound)
-            return
-        else:
-            in_flight[packet_id] = Outbound(delivery, Flow.AWAIT_PUBREC, row, True)
-        self._send(delivery, packet_id, now, flags=0)
-
-    def _move(self, journal: Journal, packet_id: int, outbound: Outbound) -> None:
-        """Record the flow of a QoS 2 delivery; its next packet waits for `send_committed`."""
-        outbound.commit = journal.append(
-            MoveOutbound(self.tenant, self.client_id, outbound.row, packet_id, outbound.flow)
-        )
-        outbound.commit.delivering.append((self, packet_id))
-
-    def _send(self, delivery: Delivery, packet_id: int, now: float, *, flags: int) -> None:
-        version = self.version
-        if delivery.encoded_version == version:
-            prefix = delivery.prefix
-            suffix = delivery.suffix
-        else:
-            prefix, suffix = delivery.parts(version, now)
-        if len(prefix) + len(suffix) + 2 > self.maximum_packet_size:
-            # v5 [MQTT-3.1.2-25]: act as if it had been sent and acknowledged.
-            self._stats.dropped_too_large += 1
-            self._stats.unsent += 1
-            self._drop_row(self.in_flight.pop(packet_id).row)
-            return
-        if flags:
-            prefix = bytes((prefix[0] | flags,)) + prefix[1:]
-        outgoing = self.outgoing
-        if not outgoing and self.connection is not None:
-            self._dirty.append(self.connection)
-        outgoing += (prefix, packet_id.to_bytes(2, "big"), suffix)
-
-    def _send_again(self, packet_id: int, now: float) -> None:
-        outbound = self.in_flight.get(packet_id)
-        if outbound is not None and outbound.commit is None:
-            self._continue(packet_id, outbound, now)
-
-    def _continue(self, packet_id: int, outbound: Outbound, now: float) -> None:
-        """Send what is next in the flow of a packet id: the message, or its PUBREL."""
-        connection = self.connection
-        if connection is None:
-            return
-        if outbound.delivery is not None:
-            flags = _DUP if outbound.is_sent else 0  # v5 [MQTT-3.3.1-1]
-            self._stats.sent_later += outbound.is_sent
-            outbound.is_sent = True
-            self._send(outbound.delivery, packet_id, now, flags=flags)
-            return
-        if not connection.outgoing:
-            self._dirty.append(connection)
-        connection.send(PubRel(packet_id))
-        self._stats.pubrels_sent += 1
-
-    def _finish(self, packet_id: int, outbound: Outbound, now: float) -> None:
-        del self.in_flight[packet_id]
-        if outbound.row:
-            self._drop_row(outbound.row)
-        if self._pending or self._resend:
-            self.pump(now)
-
-    def _drop_row(self, row: int) -> None:
-        if row and self._journal is not None:
-            self._journal.append(DropOutbound(self.tenant, self.client_id, row))

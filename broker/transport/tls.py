@@ -137,9 +137,13 @@ class _FullHandshakeContext(ssl.SSLContext):
     """A context that never resumes a session.
 
     Without tickets, TLS 1.2 still resumes by session id, from a cache that Python's ssl cannot turn off.
-    The cache belongs to the context that a connection begins with: so each begins with an own one, that
-    trusts nobody and has no key, and then takes certificate and authorities from this one.
+    The cache belongs to the context that a connection begins with: so each begins with another one, that
+    trusts nobody, has no key and is thrown away once its cache holds something, and then takes certificate
+    and authorities from this one. Only who has begun before that may still resume, within the time of a
+    handshake. TLS 1.3 puts nothing there, and a context costs 0.2 ms and 12 KiB.
     """
+
+    _beginning: ssl.SSLContext | None = None
 
     def wrap_bio(
         self,
@@ -150,9 +154,11 @@ class _FullHandshakeContext(ssl.SSLContext):
         session: ssl.SSLSession | None = None,
     ) -> ssl.SSLObject:
         """Return the TLS state of a new connection; both event loops call this."""
-        own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        _harden(own, self.verify_mode, has_tickets=False)
-        wrapped = own.wrap_bio(incoming, outgoing, server_side, server_hostname, session)
+        beginning = self._beginning
+        if beginning is None or beginning.session_stats()["number"]:
+            beginning = self._beginning = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            _harden(beginning, self.verify_mode, has_tickets=False)
+        wrapped = beginning.wrap_bio(incoming, outgoing, server_side, server_hostname, session)
         wrapped.context = self
         return wrapped
 

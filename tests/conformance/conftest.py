@@ -12,10 +12,12 @@ from urllib.parse import urlsplit
 import pytest
 import uvloop
 
-from broker.api import Broker, ConnectRequest, ListenerAddress, MemoryStore, Principal
+from broker.api import AccessRefusedError, Broker, ConnectRequest, ListenerAddress, MemoryStore, Principal
 from broker.protocol.packets import TopicFilter, TopicName
+from broker.protocol.reason_codes import ReasonCode
 from broker.session.records import Operation
 from broker.settings import BrokerSettings, LimitSettings
+from fakes_hooks import Riddle
 
 pytest.register_assert_rewrite("literal_bytes")
 
@@ -23,7 +25,7 @@ from literal_bytes import V3_1_1, V5, LiteralClients  # noqa: E402  (after its a
 
 
 class _AllowAll:
-    """Everybody may do everything, except with topics below `denied/`."""
+    """Everybody but two may do everything, except with topics below `denied/`."""
 
     def may_publish(self, topic: TopicName, *, is_retain: bool) -> bool:
         return not topic.startswith(b"denied/")
@@ -38,6 +40,10 @@ class _AllowAll:
         return 2
 
     async def authenticate(self, request: ConnectRequest) -> Principal:
+        if request.client_id == "refused":
+            raise AccessRefusedError(ReasonCode.CLIENT_IDENTIFIER_NOT_VALID, "by the test")
+        if request.user_name == "stranger":
+            raise AccessRefusedError(ReasonCode.BAD_USER_NAME_OR_PASSWORD, "by the test")
         return Principal(
             tenant=request.tenant,
             client_id=request.client_id,
@@ -84,7 +90,7 @@ async def clients(limits: dict[str, Any]) -> AsyncIterator[LiteralClients]:
     )
     loop = asyncio.get_running_loop()
     store = None if isinstance(loop, uvloop.Loop) else _SlowStore()
-    broker = Broker(settings, authenticator=_AllowAll(), store=store)
+    broker = Broker(settings, authenticator=_AllowAll(), store=store, methods=[Riddle()])
     troubles: list[dict[str, Any]] = []
     loop.set_exception_handler(lambda _, context: troubles.append(context))
     started: asyncio.Future[Sequence[ListenerAddress]] = loop.create_future()

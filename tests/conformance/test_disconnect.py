@@ -10,7 +10,7 @@ async def test_disconnect_closes_the_connection(clients: LiteralClients, version
 
 
 @pytest.mark.clause("v5", "MQTT-3.14.4-1")
-@pytest.mark.clause("v3.1.1", "MQTT-3.14.4-1")
+@pytest.mark.clause("v3.1.1", "MQTT-3.14.4-2")
 async def test_what_follows_disconnect_is_not_processed(clients: LiteralClients, version: int) -> None:
     watcher = await clients.subscribed(version, "a")
     client = await clients.connect(version)

@@ -71,6 +71,8 @@ async def test_error_of_one_client_is_nothing_to_others(clients: LiteralClients,
     await other.expect_nothing()
 
 
+@pytest.mark.clause("v3.1.1", "MQTT-7.1.1-1")
+@pytest.mark.clause("v5", "MQTT-4.2-1")
 async def test_bytes_may_come_one_by_one(clients: LiteralClients, version: int) -> None:
     client = await clients.open(version)
     packets = (connect_packet(version), '82 .. 0001 [00] "a" 01', "32 .. \"a\" 0001 [00] 'hi'", "C0 00")

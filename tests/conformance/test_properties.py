@@ -45,6 +45,8 @@ _MALFORMED = {
     "length-longer-than-needed": "8000",
     "length-of-five-bytes": "8080808000",
     "string-not-utf-8": "{03 0001 FF}",
+    "response-topic-not-utf-8": "{08 0001 FF}",
+    "key-not-utf-8": "{26 0001 FF 0001 'v'}",
     "string-with-null": "{03 0001 00}",
     "value-not-utf-8": "{26 0001 'k' 0001 FF}",
 }

@@ -5,6 +5,7 @@ Does not know: what a target asserts (tests/fuzz_targets.py).
 """
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 
@@ -24,17 +25,21 @@ def main() -> None:
     parser.add_argument("target", choices=TARGETS)
     parser.add_argument("--minutes", type=float, default=5.0, help="for how long (default: 5)")
     parser.add_argument("--keep", action="store_true", help="add to the corpus what reaches more code, and end")
-    given = parser.parse_args()
+    given, inner = parser.parse_known_args()
+    # To keep inputs, libFuzzer starts this program again, with options of its own behind this.
+    name = f"{shlex.quote(sys.executable)} {shlex.quote(__file__)} {given.target}"
     kept = _HERE / "corpus" / given.target
     found = _ROOT / "build" / "fuzz" / given.target
     found.mkdir(parents=True, exist_ok=True)
-    if given.keep:
-        options = ["-merge=1", str(kept), str(found)]
+    if inner:
+        options = inner
+    elif given.keep:
+        options = ["-set_cover_merge=1", "-use_counters=0", str(kept), str(found)]
     else:
         options = [f"-max_total_time={given.minutes * 60:.0f}", str(found), str(kept)]
-    artifacts = f"-artifact_prefix={found.parent}/{given.target}-"
     limits = ["-max_len=4096", "-timeout=20", "-rss_limit_mb=2048", f"-dict={_HERE / 'mqtt.dict'}"]
-    atheris.Setup([sys.argv[0], artifacts, *limits, *options], TARGETS[given.target])
+    artifacts = f"-artifact_prefix={found.parent}/{given.target}-"
+    atheris.Setup([name, *limits, artifacts, *options], TARGETS[given.target])
     atheris.Fuzz()
 
 

@@ -106,6 +106,7 @@ class Subscriber:
                 self._suback.put(line)
 
 
+@pytest.mark.clause("v3.1.1", "MQTT-7.0.0-2")
 @every_qos
 @both_versions
 def test_messages_go_both_ways(mtls_site: Site, name: str, version: str, qos: int) -> None:

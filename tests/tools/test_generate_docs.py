@@ -3,7 +3,17 @@ import pytest
 from pydantic import BaseModel, Field
 
 from gnomon.metric_table import Metric
-from tools.generate_docs import cli_page, conformance_page, metrics_page, settings_page
+from tools.generate_docs import (
+    Statement,
+    Statements,
+    cli_page,
+    conformance_gaps,
+    conformance_page,
+    metrics_page,
+    settings_page,
+    sources_of_tests,
+    statements,
+)
 
 
 class Limits(BaseModel):
@@ -55,17 +65,56 @@ def test_every_metric_has_a_row_with_the_name_that_is_scraped() -> None:
     assert "| `b` | gauge | `cause` | By cause. |" in page
 
 
-def test_clauses_are_listed_in_the_order_of_the_specification() -> None:
-    page = conformance_page(
-        {
-            "b.py": 'x = pytest.mark.clause("v5", "MQTT-3.1.2-24")',
-            "a.py": '@mark.clause("v5", "MQTT-3.1.2-24")\n@mark.clause("v5", "MQTT-3.1.2-3")\ndef f(): ...',
-        }
-    )
-    assert "2 statements" in page
-    assert page.index("| MQTT-3.1.2-3 | `a.py` |") < page.index("| MQTT-3.1.2-24 | `a.py`, `b.py` |")
+_STATEMENTS: Statements = {
+    "v3.1.1": {"MQTT-1-1": Statement("server", "First.")},
+    "v5": {
+        "MQTT-1-2": Statement("both", "a | b"),
+        "MQTT-1-10": Statement("client", "Theirs."),
+        "MQTT-1-11": Statement("client", "Theirs too."),
+        "MQTT-1-12": Statement("server", "Hidden.", "nobody sees it"),
+        "MQTT-1-13": Statement("server", "Last."),
+    },
+}
+_SOURCES = {
+    "b.py": 'x = pytest.mark.clause("v5", "MQTT-1-2")',
+    "a.py": '@mark.clause("v5", "MQTT-1-2")\n@mark.clause("v5", "MQTT-1-11")\ndef f(): ...',
+}
+
+
+def test_every_statement_is_listed_with_its_tests_or_the_lack_of_them() -> None:
+    page = conformance_page(_STATEMENTS, _SOURCES)
+    of_v5 = page.partition("## MQTT Version 5.0")[2]
+    assert "5 statements, of which 3 bind a server; 1 of these have a test." in of_v5
+    assert of_v5.splitlines()[6:] == [
+        "| MQTT-1-2 | both | a \\| b | `a.py`, `b.py` |",
+        "| MQTT-1-10 | client | Theirs. | none: binds clients only |",
+        "| MQTT-1-11 | client | Theirs too. | `a.py` |",
+        "| MQTT-1-12 | server | Hidden. | none: nobody sees it |",
+        "| MQTT-1-13 | server | Last. | **missing** |",
+    ]
+
+
+def test_statements_without_test_and_tags_without_statement_are_named() -> None:
+    assert conformance_gaps(_STATEMENTS, _SOURCES) == [
+        "v3.1.1 MQTT-1-1: binds a server and has no test",
+        "v5 MQTT-1-13: binds a server and has no test",
+    ]
+    unknown = {"c.py": 'x = mark.clause("v5", "MQTT-1-1")', "d.py": 'x = mark.clause("v5", "MQTT-1-13")'}
+    assert conformance_gaps(_STATEMENTS, _SOURCES | unknown) == [
+        "v3.1.1 MQTT-1-1: binds a server and has no test",
+        "v5 MQTT-1-1: no such statement, in c.py",
+    ]
 
 
 def test_a_clause_of_an_unknown_version_is_refused() -> None:
     with pytest.raises(ValueError, match=r"v3\.1\.1, v5"):
-        conformance_page({"a.py": 'clause = mark.clause("v3", "MQTT-3.1.2-3")'})
+        conformance_page(_STATEMENTS, {"a.py": 'clause = mark.clause("v3", "MQTT-1-2")'})
+
+
+def test_a_statement_binds_server_client_or_both() -> None:
+    with pytest.raises(ValueError, match="server, client, both"):
+        Statement("broker", "Something.")
+
+
+def test_every_statement_that_binds_a_server_has_a_test() -> None:
+    assert conformance_gaps(statements(), sources_of_tests()) == []

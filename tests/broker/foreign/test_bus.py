@@ -163,6 +163,37 @@ async def test_replies_wait_no_more_than_a_service_can_cause(mosquitto: Mosquitt
             assert len(await received(bus, 1)) == 1
 
 
+@pytest.mark.parametrize(
+    ("held_bytes_high", "may_drop"),
+    [(1_000_000, False), (50_000, True)],
+    ids=["full", "full four times over"],
+)
+async def test_a_service_that_returns_to_more_than_it_can_hold_goes_on(
+    mosquitto: Mosquitto, held_bytes_high: int, may_drop: bool
+) -> None:
+    # mosquitto sends all that it has, whatever the Receive Maximum, and its PUBACKs behind it.
+    count = 6000
+    settings = foreign_settings(
+        mosquitto.port, client_id="service", held_bytes_high=held_bytes_high, outgoing_messages_maximum=4000
+    )
+    async with running(settings, "req"):
+        pass
+    async with running(foreign_settings(mosquitto.port, client_id="device")) as device:
+        for number in range(count):
+            device.publish("req", b"%d" % number, qos=1)
+    taken = 0
+    async with running(settings, "req") as bus:
+        while taken < count:
+            messages = await bus.receive()
+            for message in messages:
+                with contextlib.suppress(BusFullError):
+                    bus.publish("rep", message.payload, qos=1)
+            bus.acknowledge(len(messages))
+            taken += len(messages)
+    assert taken == count
+    assert may_drop or not bus.outbound_stats.dropped_full
+
+
 async def test_close_lets_the_last_replies_go_and_the_session_stays(mosquitto: Mosquitto) -> None:
     settings = foreign_settings(mosquitto.port, client_id="service")
     observer = PahoPeer(mosquitto.port, "observer", "5")

@@ -14,7 +14,7 @@ def publish(packet_id: int, payload: bytes = b"p", *, is_dup: bool = False) -> P
 
 
 def inbound(*packet_ids: int) -> Inbound:
-    made = Inbound(remembered_maximum=100)
+    made = Inbound()
     for packet_id in packet_ids:
         made.put(publish(packet_id))
     return made
@@ -96,16 +96,18 @@ def test_without_its_session_the_broker_repeats_nothing() -> None:
     assert of.has_waiting
 
 
-def test_what_is_remembered_is_bounded() -> None:
-    of = Inbound(remembered_maximum=2)
-    for packet_id in (1, 2, 3):
-        of.put(publish(packet_id))
-    of.take(3)
+def test_after_close_what_was_not_taken_is_left_to_the_broker() -> None:
+    of = inbound(1, 2, 3)
+    of.take(1)
+    of.close()
+    of.put(publish(4))
+    assert (len(of), of.has_waiting) == (1, False)
+    of.acknowledge(1)
+    assert (of.pubacks(), len(of), of.size_bytes) == ([1], 0, 0)
     of.disconnected()
     of.connected(is_session_present=True)
-    for packet_id in (1, 2, 3):
-        of.put(publish(packet_id, is_dup=True))
-    assert [each.packet_id for each in of.take(3)] == [1]
+    of.put(publish(2, is_dup=True))
+    assert of.pubacks() == []
 
 
 class BrokerAndService(RuleBasedStateMachine):
@@ -113,7 +115,7 @@ class BrokerAndService(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.inbound = Inbound(remembered_maximum=1000)
+        self.inbound = Inbound()
         self.unacknowledged: dict[int, Publish] = {}
         self.sent = 0
         self.taken: list[bytes] = []

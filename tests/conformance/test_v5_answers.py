@@ -1,0 +1,91 @@
+import pytest
+
+from literal_bytes import V5, LiteralClient, LiteralClients
+
+#: What is answered by a failure: the packet, and the shortest form of the answer.
+_FAILURES = {
+    "PUBACK": ('32 .. "denied/a" 0001 00', "40 03 0001 87"),
+    "PUBREC": ('34 .. "denied/a" 0002 00', "50 03 0002 87"),
+    "PUBREL": ("50 02 0003", "62 03 0003 92"),
+    "PUBCOMP": ("62 02 0004", "70 03 0004 92"),
+    "SUBACK": ('82 .. 0005 00 "denied/a" 00 "b" 01', "90 05 0005 00 87 01"),
+    "UNSUBACK": ('A2 .. 0006 00 "a" "b/c"', "B0 05 0006 00 11 11"),
+}
+
+
+async def _small(clients: LiteralClients) -> LiteralClient:
+    """A Client that takes its CONNACK of 16 bytes, and no packet that is larger."""
+    return await clients.connect(V5, properties="27 00000010")
+
+
+@pytest.mark.clause("v5", "MQTT-3.1.2-24")
+@pytest.mark.clause("v5", "MQTT-3.4.2-1")
+@pytest.mark.clause("v5", "MQTT-3.4.2-2")
+@pytest.mark.clause("v5", "MQTT-3.4.2-3")
+@pytest.mark.clause("v5", "MQTT-3.5.2-1")
+@pytest.mark.clause("v5", "MQTT-3.5.2-2")
+@pytest.mark.clause("v5", "MQTT-3.5.2-3")
+@pytest.mark.clause("v5", "MQTT-3.6.2-1")
+@pytest.mark.clause("v5", "MQTT-3.6.2-2")
+@pytest.mark.clause("v5", "MQTT-3.6.2-3")
+@pytest.mark.clause("v5", "MQTT-3.7.2-1")
+@pytest.mark.clause("v5", "MQTT-3.7.2-2")
+@pytest.mark.clause("v5", "MQTT-3.7.2-3")
+@pytest.mark.clause("v5", "MQTT-3.9.2-1")
+@pytest.mark.clause("v5", "MQTT-3.9.2-2")
+@pytest.mark.clause("v5", "MQTT-3.9.3-2")
+@pytest.mark.clause("v5", "MQTT-3.11.2-1")
+@pytest.mark.clause("v5", "MQTT-3.11.2-2")
+@pytest.mark.clause("v5", "MQTT-3.11.3-2")
+@pytest.mark.parametrize(("packet", "answer"), _FAILURES.values(), ids=_FAILURES)
+async def test_failure_that_must_be_short_says_its_code_alone(
+    clients: LiteralClients, packet: str, answer: str
+) -> None:
+    client = await _small(clients)
+    client.send(packet)
+    await client.expect(answer)
+    await client.expect_nothing()
+
+
+@pytest.mark.clause("v5", "MQTT-3.1.2-29")
+@pytest.mark.parametrize(("packet", "answer"), _FAILURES.values(), ids=_FAILURES)
+async def test_failure_says_its_code_alone_to_who_asked_for_no_more(
+    clients: LiteralClients, packet: str, answer: str
+) -> None:
+    client = await clients.connect(V5, properties="17 00")
+    client.send(packet)
+    await client.expect(answer)
+    await client.expect_nothing()
+
+
+@pytest.mark.clause("v5", "MQTT-3.14.2-1")
+@pytest.mark.clause("v5", "MQTT-3.14.2-2")
+@pytest.mark.clause("v5", "MQTT-3.14.2-3")
+@pytest.mark.clause("v5", "MQTT-3.14.2-4")
+@pytest.mark.clause("v5", "MQTT-3.14.4-1")
+@pytest.mark.clause("v5", "MQTT-3.14.4-2")
+@pytest.mark.clause("v5", "MQTT-4.13.1-1")
+@pytest.mark.parametrize(
+    ("packet", "code"),
+    [
+        ("C1 00", "81"),
+        ("D0 00", "82"),
+        ('30 .. "a/#" 00', "90"),
+        ('30 .. "a" {23 FFFF}', "94"),
+        ('30 .. "denied/a" 00', "87"),
+    ],
+)
+async def test_disconnect_that_must_be_short_says_its_code_alone_and_nothing_follows(
+    clients: LiteralClients, packet: str, code: str
+) -> None:
+    client = await _small(clients)
+    client.send("C0 00", packet, "C0 00")
+    await client.expect_closed("D0 00", f"E0 01 {code}")
+
+
+@pytest.mark.clause("v5", "MQTT-3.14.2-2")
+@pytest.mark.clause("v5", "MQTT-3.14.4-2")
+async def test_disconnect_of_a_lasting_session_says_nothing_of_its_expiry(clients: LiteralClients) -> None:
+    first = await clients.connect(V5, flags="00", properties="11 0000003C 27 00000010")
+    await clients.connect(V5, flags="02")
+    await first.expect_closed("E0 01 8E")
