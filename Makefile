@@ -7,6 +7,7 @@
 BIN := .venv/bin
 DATA ?= .demo
 ARGS ?=
+MINUTES ?= 5
 export PYTHON  # only if the caller set it
 # Material for MkDocs announces the future of MkDocs at every start.
 export NO_MKDOCS_2_WARNING := 1
@@ -38,8 +39,11 @@ check: setup  ## format, lint, types, walls between rooms, sizes, lock, generate
 bench: setup  ## measure (ARGS go to benchmarks/run.py)
 	@$(BIN)/python benchmarks/run.py $(ARGS)
 
-soak: setup programs  ## long property runs and endurance tests
+soak: setup programs  ## long property runs, endurance tests, then fuzzing (MINUTES=5 for each target)
 	@$(BIN)/python -m pytest -m "hypothesis or soak" --hypothesis-profile=soak --timeout=3600 $(ARGS)
+	@for target in codec stream connection; do \
+	    $(BIN)/python tests/fuzz/guided.py $$target --minutes $(MINUTES) || exit; \
+	done
 
 docs: setup  ## build the documentation into build/site
 	@$(BIN)/python tools/generate_docs.py

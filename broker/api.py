@@ -21,10 +21,23 @@ from .access.ports import (
     Success,
 )
 from .access.principal import Permissions, Principal
-from .engine import Census, Origin, Stats
+from .engine import (
+    Census,
+    Origin,
+    PacketNote,
+    SessionInfo,
+    Stats,
+    count_receivers,
+    follow,
+    kick,
+    page_of_client_ids,
+    session_info,
+    subscriptions_of,
+)
 from .protocol.errors import BrokerError, LocalUsageError
-from .protocol.packets import TopicFilter, TopicName
+from .protocol.packets import ClientId, TopicFilter, TopicName
 from .protocol.properties import NO_PROPERTIES, Properties
+from .protocol.subscription import Subscription
 from .protocol.topics import check_topic_filter, check_topic_name
 from .server import Server
 from .session.message import ApplicationMessage
@@ -50,11 +63,14 @@ __all__ = [
     "MemoryStore",
     "Message",
     "Origin",
+    "PacketNote",
     "Permissions",
     "PolicyDecision",
     "Principal",
+    "SessionInfo",
     "SessionStore",
     "Stats",
+    "Subscription",
     "Success",
     "TLSFilesError",
 ]
@@ -261,6 +277,48 @@ class Broker:
         new permissions, without the subscriptions that these forbid.
         """
         self._server.authenticate_again()
+
+    async def sessions(self, tenant: str, *, after: str = "", limit: int) -> Sequence[SessionInfo]:
+        """Return the first `limit` Sessions whose ClientIds come after `after`, in order.
+
+        Takes some turns of the loop where there are many.
+        """
+        state = self._server.engine.state
+        page: list[ClientId] = []
+        for _ in page_of_client_ids(state, tenant, after=after, limit=limit, page=page):
+            await asyncio.sleep(0)
+        found = (session_info(state, tenant, client_id) for client_id in page)
+        return [info for info in found if info is not None]
+
+    def session(self, tenant: str, client_id: str) -> SessionInfo | None:
+        """Return how a Session is at the moment, None where there is no such Session."""
+        return session_info(self._server.engine.state, tenant, client_id)
+
+    def subscriptions(self, tenant: str, client_id: str) -> Sequence[Subscription]:
+        """Return the Subscriptions of a Session."""
+        return subscriptions_of(self._server.engine.state, tenant, client_id)
+
+    def kick(self, tenant: str, client_id: str, *, end: bool = False) -> bool:
+        """Close a client's connection with 0x98, Administrative action; its Will is published.
+
+        With `end` its Session ends too, connected or not. Returns whether there is such a Session.
+        """
+        was_there = kick(self._server.engine.state, tenant, client_id, is_end=end, now=self._server.now())
+        self._server.settle()
+        return was_there
+
+    def follow(
+        self, tenant: str, client_id: str, listener: Callable[[PacketNote], None]
+    ) -> Callable[[], None]:
+        """Tell `listener` of every packet of a client, without contents, now and when it comes again.
+
+        It is called between two packets: it must be quick and raise nothing. Returns what ends it.
+        """
+        return follow(self._server.engine.state, tenant, client_id, listener)
+
+    def count_receivers(self, tenant: str, topic: str, *, publisher: str | None = None) -> int:
+        """Return how many Sessions get a message on `topic` at the moment, one per shared subscription."""
+        return count_receivers(self._server.engine.state, tenant, TopicName(topic.encode()), publisher)
 
     def in_process_client(self, name: str, *, tenant: str = "default") -> InProcessClient:
         """Return a new client without a socket; `name` is for logs and metrics."""

@@ -255,6 +255,8 @@ class Server:
             if connection.outgoing and isinstance(connection, ServedConnection):
                 data = connection.data_to_send()
                 sent += len(data)
+                if connection.tap is not None:
+                    connection.tap.sent(data, connection.version)
                 if isinstance(connection.shell, ConnectionShell):
                     connection.shell.write(data)
         dirty.clear()
@@ -299,6 +301,8 @@ class Server:
             now = self.now()
             if last := effect.connection.data_to_send():
                 self.engine.stats.bytes_sent += len(last)
+                if effect.connection.tap is not None:
+                    effect.connection.tap.sent(last, effect.connection.version)
                 shell.finish(last)
                 self._lingering.append((now + _LINGER_S, shell))
             else:

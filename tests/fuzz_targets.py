@@ -1,4 +1,4 @@
-"""What a fuzzer calls with any bytes: the codec, the stream of one connection, an engine with its connections.
+"""What a fuzzer calls with any bytes: the codec, the stream of one connection, an engine with connections.
 
 Knows: what must hold whatever the bytes are. A target returns if it does, and raises if not.
 Does not know: where the bytes come from (tests/fuzz/guided.py makes them, tests/fuzz/corpus keeps some).
@@ -49,7 +49,7 @@ def stream(data: bytes) -> None:
 
 
 def connection(data: bytes) -> None:
-    """Take pieces for three connections: each ends in a clean close at worst, and another client is served on.
+    """Take pieces for three connections: each ends in a clean close at worst, and others are served on.
 
     A piece begins with a byte that says whose it is and what happens before.
     """
@@ -57,7 +57,9 @@ def connection(data: bytes) -> None:
         return
     first, *pieces = data.split(SEPARATOR)
     is_durable = not (first and first[0] & 1)
-    driver = EngineDriver(is_durable=is_durable, maximum_packet_size=_PACKET_SIZE, pending_messages_maximum=50)
+    driver = EngineDriver(
+        is_durable=is_durable, maximum_packet_size=_PACKET_SIZE, pending_messages_maximum=50
+    )
     good = driver.connect("good client")
     good.subscribe(b"good/topic", qos=1)
     attackers = [_Attacker.opened(driver) for _ in range(_ATTACKERS)]

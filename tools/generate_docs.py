@@ -194,7 +194,7 @@ def _proof(statement: Statement, files: Iterable[str]) -> str:
         return ", ".join(f"`{path}`" for path in sorted(files))
     if statement.untestable is not None:
         return f"none: {_cell(statement.untestable)}"
-    return "**missing**" if statement.needs_test else "none: binds clients only"
+    return "**missing**" if statement.needs_test else "none: Binds Clients only."
 
 
 def conformance_gaps(table: Statements, sources: Mapping[str, str]) -> list[str]:

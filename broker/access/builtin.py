@@ -57,6 +57,13 @@ actions = ["subscribe"]
 topics = ["$aws/things/#", "$aws/events/#", "dt/#"]
 when = { role = "operator" }
 
+# An operator receives the answers to its own requests.
+[[rule]]
+effect = "allow"
+actions = ["subscribe"]
+topics = ["$gnomon/admin/v1/reply/${client_id}/#"]
+when = { role = "operator" }
+
 # Everybody with a certificate reads statistics.
 [[rule]]
 effect = "allow"

@@ -1,6 +1,6 @@
 """Reserved topics: what no rule can allow to a client, decided in one table.
 
-Knows: the reserved roots, and the request topics that clients may publish below them.
+Knows: the reserved roots, the request topics that clients may publish below them, whose answers are whose.
 Does not know: principals, rules, payloads.
 Spec: v5 §4.7.2; v3.1.1 §4.7.2; the reserved topics of AWS IoT Core.
 """
@@ -26,6 +26,7 @@ _PLACEHOLDERS: Final[Mapping[str, str]] = {
     "format": "(?:json|cbor)",
     "level": "[^/]+",
     "rest": "(?:/.*)?",
+    "area": "(?!reply/)[^/]+",
 }
 
 #: Below the contract's root: every topic on which a service listens to clients, and no other.
@@ -55,8 +56,14 @@ _OWN_REQUESTS: Final = (
     "attest/v1/{thing}/evidence",
     "ota/v1/img/{level}/need/{thing}",
     "ota/v1/dev/{thing}/st",
-    "admin/v1/{level}/{level}",
+    "admin/v1/{area}/{level}",
 )
+
+
+#: `{prefix}{client_id}/...`: where an administrator's answers come; nobody else may receive them.
+ADMIN_REPLIES: Final = f"{OWN_ROOT}/admin/v1/reply/"
+_ADMIN_REPLIES: Final = ADMIN_REPLIES.encode()
+_ADMIN_REPLIES_LEVELS: Final = ADMIN_REPLIES.count("/")
 
 
 def is_thing_name(text: str) -> bool:
@@ -98,6 +105,10 @@ class ReservedTopics:
             return True
         requests = self._requests[first]
         return requests is not None and not is_retain and requests.fullmatch(rest) is not None
+
+    def may_receive(self, topic: TopicName, client_id: bytes) -> bool:
+        """Say whether the client may receive messages on `topic` at all: no answers to others."""
+        return not topic.startswith(_ADMIN_REPLIES) or topic.split(b"/")[_ADMIN_REPLIES_LEVELS] == client_id
 
     def maximum_qos(self, topic_filter: TopicFilter) -> int:
         """Return the highest QoS of subscriptions: 1 below the contract's root (v5 §3.9.3 lets us)."""

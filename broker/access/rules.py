@@ -82,6 +82,7 @@ class RulePermissions:
     """
 
     __slots__ = (
+        "_client_id",
         "_is_open",
         "_publish_allow",
         "_publish_deny",
@@ -105,6 +106,7 @@ class RulePermissions:
         publish = [rule for rule in allow if rule.is_for_publish]
         retain = [rule for rule in publish if rule.is_retain_allowed]
         self._reserved = reserved
+        self._client_id = "".join(attributes.get("client_id", ())).encode()
         self._is_open = is_open
         self._publish_allow = patterns(publish)
         self._retain_allow = patterns(retain) if len(retain) < len(publish) else self._publish_allow
@@ -129,8 +131,8 @@ class RulePermissions:
         return self._is_open_to(topic_filter) or self._subscribe_allow.covers(topic_filter)
 
     def may_receive(self, topic: TopicName) -> bool:
-        """Apply the rules for subscribing to one topic."""
-        if self._subscribe_deny.matches(topic):
+        """Apply reserved topics, then the rules for subscribing to one topic."""
+        if not self._reserved.may_receive(topic, self._client_id) or self._subscribe_deny.matches(topic):
             return False
         return self._is_open_to(topic) or self._subscribe_allow.matches(topic)
 

@@ -2,6 +2,15 @@
 
 from .census import Census
 from .connection import Origin, ServedConnection
+from .directory import (
+    SessionInfo,
+    count_receivers,
+    follow,
+    kick,
+    page_of_client_ids,
+    session_info,
+    subscriptions_of,
+)
 from .effects import (
     AskMethod,
     Authenticate,
@@ -15,6 +24,7 @@ from .effects import (
 from .engine import Engine
 from .mailbox import Mailbox
 from .stats import Stats
+from .tap import PacketNote
 
 __all__ = [
     "AskMethod",
@@ -26,9 +36,17 @@ __all__ = [
     "Engine",
     "Mailbox",
     "Origin",
+    "PacketNote",
     "PauseReading",
     "Proceed",
     "ResumeReading",
     "ServedConnection",
+    "SessionInfo",
     "Stats",
+    "count_receivers",
+    "follow",
+    "kick",
+    "page_of_client_ids",
+    "session_info",
+    "subscriptions_of",
 ]

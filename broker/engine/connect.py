@@ -270,6 +270,10 @@ def _welcome(
 ) -> None:
     """Send CONNACK, then what the Session has for the Client (v5 [MQTT-3.2.0-1])."""
     limits = state.limits
+    if state.taps:
+        connection.tap = state.taps.get((session.tenant, session.client_id))
+        if connection.tap is not None:
+            connection.tap.attached(packet)
     if limits.server_keep_alive_s is not None and packet.version == V5:
         connection.keep_alive = limits.server_keep_alive_s
     connection.accept(

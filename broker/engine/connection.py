@@ -24,6 +24,7 @@ from ..session.records import Commit
 from ..session.session import Session
 from .mailbox import Mailbox
 from .stats import Stats
+from .tap import Tap
 from .timers import Timer
 
 _PUBACK_HEADER: Final = 0x40
@@ -90,6 +91,7 @@ class Hold(enum.Flag):
     MAILBOX_FULL = enum.auto()
     ACKNOWLEDGEMENTS = enum.auto()
     PUBLISH_RATE = enum.auto()
+    CONGESTED = enum.auto()
     UNDECIDED = enum.auto()
 
 
@@ -117,6 +119,7 @@ class ServedConnection(Connection):
         "exchange",
         "hold",
         "listener",
+        "opened_at",
         "origin",
         "peer_address",
         "postponed",
@@ -126,6 +129,7 @@ class ServedConnection(Connection):
         "routes",
         "session",
         "shell",
+        "tap",
         "tenant_name",
         "timer",
     )
@@ -147,6 +151,7 @@ class ServedConnection(Connection):
         self.tenant_name = tenant_name
         self.peer_address = peer_address
         self.certificate = certificate
+        self.opened_at = now
         self.client_id = ""
         #: The CONNECT that waits for its answer.
         self.connect: Connect | None = None
@@ -170,6 +175,8 @@ class ServedConnection(Connection):
         self.timer: Timer | None = None
         #: The transport's own object for this connection.
         self.shell: object | None = None
+        #: Somebody follows the Client's packets.
+        self.tap: Tap | None = None
         self._dirty = dirty
         self._stats = stats
         self._acknowledgements: deque[tuple[bytes, Commit | None]] = deque()

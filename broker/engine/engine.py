@@ -176,6 +176,8 @@ class Engine:
         else:
             packets = connection.events(budget)
             state.stats.packets_received += len(packets)
+            if connection.tap is not None:
+                connection.tap.received(packets, connection.version)
         try:
             self._handle(connection, packets, now)
             if state.limits.publish_rate_maximum is not None:
@@ -230,10 +232,14 @@ class Engine:
         if session is not None:
             session.is_writable = is_writable
         if not is_writable:
+            # Whoever takes no answers is asked no questions: they would pile up here.
+            hold(self.state, connection, Hold.CONGESTED)
             self.state.stats.write_buffers_filled += 1
             limit_s = self.state.limits.slow_consumer_s
             self.state.timers.add(now + limit_s, partial(self._watch_congestion, now), connection)
-        elif session is not None:
+            return
+        unhold(self.state, connection, Hold.CONGESTED)
+        if session is not None:
             session.pump(now)
             if connection.backlog and send_backlog(self.state, connection, now):
                 self.state.effects.append(Proceed(connection))

@@ -10,6 +10,7 @@ from typing import Final
 
 from ..protocol.packets import TopicName
 from ..routing.plan import Group, group_of, plan
+from ..routing.tree import SharedGroup
 from ..session.message import ApplicationMessage, Delivery
 from ..session.records import Commit
 from ..session.session import Session
@@ -56,12 +57,7 @@ def fan_out(
     for group in audience.groups:
         deliver(state, group, message, now)
     for shared in audience.shared:
-        topic = message.topic
-        chosen = shared.next_member(partial(_is_ready, topic)) or shared.next_member(
-            partial(_may_receive, topic)
-        )
-        if chosen is not None:
-            deliver(state, group_of(*chosen), message, now)
+        _deliver_shared(state, shared, message, now)
     for mailbox in audience.mailboxes:
         mailbox.put(message)
         if mailbox.is_full and connection is not None:
@@ -69,10 +65,17 @@ def fan_out(
     return journal.commit if journal is not None and len(journal.operations) != before else None
 
 
-def deliver(state: EngineState, group: Group[Session], message: ApplicationMessage, now: float) -> None:
+def deliver(
+    state: EngineState,
+    group: Group[Session],
+    message: ApplicationMessage,
+    now: float,
+    share: SharedGroup[Session] | None = None,
+) -> None:
     """Deliver to the Sessions of one group, encoding once."""
     qos = min(message.qos, group.qos)
-    delivery = Delivery(message, qos, message.is_retain and group.is_retain_as_published, group.identifiers)
+    is_retain = message.is_retain and group.is_retain_as_published
+    delivery = Delivery(message, qos, is_retain, group.identifiers, share)
     if qos:
         state.stats.publishes_sent += len(group.receivers)
         for session in group.receivers:
@@ -106,6 +109,36 @@ def send_frame(state: EngineState, sessions: list[Session], frame: bytes) -> Non
             stats = state.stats.sessions
             stats.unsent += 1
             stats.dropped_congested += session.connection is not None
+
+
+def pass_on_shared(state: EngineState, session: Session, now: float) -> None:
+    """Give QoS 1 messages of Shared Subscriptions that a Client left unacknowledged to other members.
+
+    As soon as its connection is lost, where another member can take them; when its Session ends, to
+    whoever is left. QoS 2 waits for the Session, and ends with it (v5 [MQTT-4.8.2-5], [MQTT-4.8.2-6]).
+    """
+    if not session.in_flight and not session.pending_messages:
+        return
+    has_ended = state.tenant(session.tenant).sessions.get(session.client_id) is not session
+
+    def is_wanted(delivery: Delivery) -> bool:
+        share = delivery.share
+        is_ready = partial(_is_ready, delivery.message.topic)
+        return isinstance(share, SharedGroup) and (has_ended or share.next_member(is_ready) is not None)
+
+    for delivery in session.give_up_shared(is_wanted):
+        if isinstance(delivery.share, SharedGroup) and not delivery.message.has_expired(now):
+            _deliver_shared(state, delivery.share, delivery.message, now)
+
+
+def _deliver_shared(
+    state: EngineState, shared: SharedGroup[Session], message: ApplicationMessage, now: float
+) -> None:
+    """Deliver to the member whose turn it is; one that must wait only if nobody is there."""
+    topic = message.topic
+    chosen = shared.next_member(partial(_is_ready, topic)) or shared.next_member(partial(_may_receive, topic))
+    if chosen is not None:
+        deliver(state, group_of(*chosen), message, now, shared)
 
 
 def _may_receive(topic: TopicName, session: Session) -> bool:

@@ -18,6 +18,7 @@ from ..session.records import DropSession, DropWill, PutSession
 from ..session.session import NEVER_EXPIRES, Session, Will
 from .connection import ServedConnection
 from .effects import Close
+from .fan_out import pass_on_shared
 from .publish import publish_message, travelling
 from .state import EngineState
 from .stats import count
@@ -70,6 +71,8 @@ def end_connection(
     count(state.stats.closed, reason_code)
     if connection.timer is not None:
         state.timers.cancel(connection.timer)
+    if connection.tap is not None:
+        connection.tap.closed(reason_code, detail)
     connection.routes.clear()
     connection.backlog.clear()
     state.effects.append(Close(connection, reason_code, detail))
@@ -90,6 +93,7 @@ def end_session(state: EngineState, session: Session, now: float) -> None:
         tenant.changed()
     del tenant.sessions[session.client_id]
     state.session_count -= 1
+    pass_on_shared(state, session, now)
     if session.is_durable and state.journal is not None:
         state.journal.append(DropSession(session.tenant, session.client_id))
 
@@ -149,6 +153,7 @@ def _detach(state: EngineState, session: Session, now: float) -> None:
         return
     if session.will is not None and session.will.delay_s == 0:
         publish_will(state, session, now)
+    pass_on_shared(state, session, now)
     if session.is_durable and state.journal is not None:
         state.journal.append(
             PutSession(

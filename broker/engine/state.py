@@ -21,6 +21,7 @@ from .connection import Audience, ServedConnection
 from .effects import Effect
 from .mailbox import Mailbox
 from .stats import Stats
+from .tap import Tap
 from .timers import Timer, TimerWheel
 
 
@@ -72,6 +73,7 @@ class EngineState:
         "session_limits",
         "session_timers",
         "stats",
+        "taps",
         "tenants",
         "timers",
         "waiting",
@@ -102,6 +104,8 @@ class EngineState:
         #: Of Sessions without a connection: when their Will is due, when they expire.
         self.session_timers: dict[Session, list[Timer]] = {}
         self.tenants: dict[str, Tenant] = {}
+        #: Of the Clients that somebody follows, by tenant and ClientId.
+        self.taps: dict[tuple[str, str], Tap] = {}
         self.connections = 0
         self.session_count = 0
         self.dirty: list[Connection] = []

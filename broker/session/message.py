@@ -40,12 +40,14 @@ class Delivery(Struct, gc=False):
 
     The encoding is kept for the version that asked first, and made anew where it may not be shared:
     another version, or a message that expires and whose remaining time is sent (v5 [MQTT-3.3.2-6]).
+    `share` is the Shared Subscription that the receiver was chosen from, None for an ordinary one.
     """
 
     message: ApplicationMessage
     qos: int
     is_retain: bool = False
     identifiers: tuple[int, ...] = ()
+    share: object | None = None
     encoded_version: int = 0
     prefix: bytes = b""
     suffix: bytes = b""
@@ -64,7 +66,10 @@ class Delivery(Struct, gc=False):
         message = self.message
         properties = message.properties
         if version == V5 and (self.identifiers or message.expires_at is not None or alias is not None):
-            remaining = None if message.expires_at is None else max(1, round(message.expires_at - now))
+            remaining = None
+            if message.expires_at is not None:  # A message that was sent may come again after its time.
+                left = message.expires_at - now
+                remaining = max(1, round(left)) if left > 0 else 0
             properties = replace(
                 properties,
                 subscription_identifiers=self.identifiers,

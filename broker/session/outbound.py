@@ -181,6 +181,29 @@ class Outbox:
                 self._forget(queued)
                 self._drop_row(queued.row)
 
+    def give_up_shared(self, is_wanted: Callable[[Delivery], bool]) -> list[Delivery]:
+        """Take back QoS 1 deliveries of Shared Subscriptions that somebody else is to have (v5 §4.8.2)."""
+
+        def is_to_go(delivery: Delivery) -> bool:
+            return delivery.share is not None and delivery.qos == 1 and is_wanted(delivery)
+
+        given_up = []
+        for packet_id, outbound in tuple(self.in_flight.items()):
+            if outbound.delivery is not None and is_to_go(outbound.delivery):
+                del self.in_flight[packet_id]
+                self._drop_row(outbound.row)
+                given_up.append(outbound.delivery)
+        pending = tuple(self._pending)
+        self._pending.clear()
+        for queued in pending:
+            if is_to_go(queued.delivery):
+                self._forget(queued)
+                self._drop_row(queued.row)
+                given_up.append(queued.delivery)
+            else:
+                self._pending.append(queued)
+        return given_up
+
     def deliver(self, delivery: Delivery, now: float) -> None:
         """Send a QoS 1 or 2 delivery, or keep it until it may be sent.
 

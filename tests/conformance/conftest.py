@@ -84,9 +84,15 @@ def limits() -> dict[str, Any]:
 
 
 @pytest.fixture
-async def clients(limits: dict[str, Any]) -> AsyncIterator[LiteralClients]:
+def switches() -> dict[str, Any]:
+    """Other settings of the broker than the default ones: parametrize it."""
+    return {}
+
+
+@pytest.fixture
+async def clients(limits: dict[str, Any], switches: dict[str, Any]) -> AsyncIterator[LiteralClients]:
     settings = BrokerSettings.model_validate(
-        {"listeners": ["tcp://127.0.0.1:0"], "limits": LimitSettings.model_validate(limits)}
+        {"listeners": ["tcp://127.0.0.1:0"], "limits": LimitSettings.model_validate(limits), **switches}
     )
     loop = asyncio.get_running_loop()
     store = None if isinstance(loop, uvloop.Loop) else _SlowStore()

@@ -30,11 +30,12 @@ async def test_properties_do_not_reach_3_1_1(clients: LiteralClients) -> None:
 
 
 @pytest.mark.clause("v5", "MQTT-3.3.2-6")
-async def test_message_expiry_interval_travels(clients: LiteralClients) -> None:
+@pytest.mark.parametrize("interval", ["0000003C", "00000001", "00000000", "FFFFFFFF"])
+async def test_message_expiry_interval_travels(clients: LiteralClients, interval: str) -> None:
     subscriber = await clients.subscribed(V5, "a")
     publisher = await clients.connect(V5)
-    publisher.send('30 .. "a" {02 0000003C}')
-    await subscriber.expect('30 .. "a" {02 0000003C}')
+    publisher.send(f'30 .. "a" {{02 {interval}}}')
+    await subscriber.expect(f'30 .. "a" {{02 {interval}}}')
 
 
 _MALFORMED = {
@@ -134,6 +135,7 @@ async def test_every_announced_alias_stands_for_its_topic(clients: LiteralClient
 
 
 @pytest.mark.clause("v5", "MQTT-3.3.2-8")
+@pytest.mark.clause("v5", "MQTT-3.2.2-17")
 @pytest.mark.clause("v5", "MQTT-3.3.2-9")
 @pytest.mark.parametrize("alias", ["0000", "0021", "FFFF"])
 async def test_alias_that_was_not_announced_is_invalid(clients: LiteralClients, alias: str) -> None:
@@ -142,6 +144,7 @@ async def test_alias_that_was_not_announced_is_invalid(clients: LiteralClients, 
     await client.expect_closed("E0 01 94")
 
 
+@pytest.mark.clause("v5", "MQTT-3.2.2-18")
 @pytest.mark.parametrize("limits", [{"topic_alias_maximum": 0}])
 async def test_no_alias_is_allowed_where_none_is_announced(clients: LiteralClients) -> None:
     client = await clients.connect(V5, connack="20 .. 00 00 {21 0400 27 01000000}")

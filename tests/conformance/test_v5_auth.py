@@ -149,6 +149,7 @@ async def test_auth_with_a_code_of_another_packet_is_a_protocol_error(
 
 @pytest.mark.clause("v5", "MQTT-3.15.2-2")
 @pytest.mark.clause("v5", "MQTT-3.15.2-3")
+@pytest.mark.parametrize("switches", [{}, {"reason_strings": True}], ids=["codes", "reason-strings"])
 async def test_auth_has_no_room_for_more_than_it_must_say(clients: LiteralClients) -> None:
     client = await clients.open(V5)
     # The CONNACK has 35 bytes.

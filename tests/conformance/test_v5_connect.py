@@ -13,6 +13,7 @@ _CONNACK_SIZE = 16
 @pytest.mark.clause("v5", "MQTT-3.2.2-7")
 @pytest.mark.clause("v5", "MQTT-3.2.2-8")
 @pytest.mark.clause("v5", "MQTT-4.13.2-1")
+@pytest.mark.parametrize("switches", [{}, {"reason_strings": True}], ids=["codes", "reason-strings"])
 @pytest.mark.parametrize(
     ("client_id", "flags", "payload", "code"),
     [
@@ -48,6 +49,16 @@ async def test_connack_is_no_larger_than_the_client_takes(clients: LiteralClient
         refused = await clients.open(V5)
         refused.send(connect_packet(V5, "3", properties=f"27 {size:08X}"))
         await refused.expect_closed(*["20 03 00 95 00"] * (size == 5))
+
+
+@pytest.mark.clause("v5", "MQTT-3.2.2-19")
+@pytest.mark.parametrize("switches", [{"reason_strings": True}])
+async def test_refusal_has_words_as_far_as_the_client_takes_them(clients: LiteralClients) -> None:
+    said = '20 .. 00 85 {1F "Client identifier not valid"}'
+    for size, answer in ((35, said), (34, "20 .. 00 85 00")):
+        client = await clients.open(V5)
+        client.send(connect_packet(V5, "refused", properties=f"27 {size:08X}"))
+        await client.expect_closed(answer)
 
 
 @pytest.mark.clause("v5", "MQTT-3.1.2-28")

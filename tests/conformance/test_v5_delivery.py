@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from literal_bytes import CONNACK_PRESENT, V5, LiteralClient, LiteralClients
+from literal_bytes import CONNACK, CONNACK_PRESENT, V5, LiteralClient, LiteralClients
 
 _LASTING = "11 FFFFFFFF"
 
@@ -155,3 +155,36 @@ async def test_messages_expire_unless_they_were_sent_and_sessions_do_not_while_c
     # The Session of one second is there after more than that: its connection is open.
     publisher.send("30 .. \"a\" 00 'now'")
     await short.expect("30 .. \"a\" 00 'now'")
+
+
+@pytest.mark.clause("v5", "MQTT-3.10.4-1")
+@pytest.mark.clause("v5", "MQTT-3.11.3-2")
+async def test_shared_subscription_is_another_than_its_filter(clients: LiteralClients) -> None:
+    client = await clients.connect(V5)
+    client.send(
+        '82 .. 0001 00 "$share/g/a" 01 "a" 00', 'A2 .. 0002 00 "$share/h/a" "$share/g/a" "$share/g/a"'
+    )
+    await client.expect("90 .. 0001 00 01 00", "B0 .. 0002 00 11 00 11")
+    client.send('30 .. "a" 00')
+    await client.expect('30 .. "a" 00')
+    await client.expect_nothing()
+
+
+@pytest.mark.clause("v5", "MQTT-3.1.2-8")
+@pytest.mark.clause("v5", "MQTT-3.1.3-9")
+async def test_take_over_publishes_a_will_without_delay_only(clients: LiteralClients) -> None:
+    watcher = await clients.subscribed(V5, "w")
+    for properties, payload, connack in (
+        ("00", "now", CONNACK),
+        ("{18 0000003C}", "late", CONNACK_PRESENT),
+        ("{18 0000003C}", "late", CONNACK_PRESENT),
+    ):
+        await clients.connect(
+            V5,
+            flags="04",
+            properties="11 0000003C",
+            payload=f'{properties} "w" "{payload}"',
+            connack=connack,
+        )
+    await watcher.expect("30 .. \"w\" 00 'now'")
+    await watcher.expect_nothing()

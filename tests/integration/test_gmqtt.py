@@ -40,7 +40,7 @@ class Peer:
     ) -> None:
         self._unacknowledged = PersistentStorage()
         self._client = client = gmqtt.Client(client_id, persistent_storage=self._unacknowledged, **options)
-        client.set_config({"reconnect_retries": 0, "reconnect_delay": 0})
+        client.set_config({"reconnect_retries": -2})  # With 0 it tries once, and -1 is for ever.
         client.on_connect = self._on_connect
         client.on_message = self._on_message
         client.on_subscribe = self._on_answer
@@ -162,9 +162,7 @@ async def test_a_v5_client_may_disconnect_and_leave_its_will(site: Site, name: s
         assert (await operator.messages.get())[1] == b"bye"
 
 
-async def test_a_session_keeps_messages_while_its_client_is_away(
-    site: Site, version: str, name: str
-) -> None:
+async def test_a_session_keeps_messages_while_its_client_is_away(site: Site, version: str, name: str) -> None:
     kept: dict[str, Any] = {"clean_session": False}
     if version == "5":
         kept["session_expiry_interval"] = 600

@@ -242,3 +242,18 @@ def test_half_open_handshakes_are_closed_and_make_room(guarded: RunningServer, n
         for peer in silent:
             wait_closed(peer)
     wait_until_let_in(guarded)
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_half_open_handshakes_do_not_delay_the_end(tmp_path: Path, loop: str) -> None:
+    urls = ("mtls://127.0.0.1:0", "tcp://127.0.0.1:0?proxy=v2&name=proxied-tcp")
+    data, arguments = served(tmp_path, loop, "handshake_timeout_s = 3600.0", *urls)
+    with running_server(data, *arguments) as server, ExitStack() as stack:
+        for name in ("mtls-", "proxied-tcp"):
+            address = ("127.0.0.1", port_of(server, name))
+            silent = stack.enter_context(socket.create_connection(address, timeout=TIMEOUT_S))
+            silent.sendall(b"\x16\x03\x01" if name == "mtls-" else PROXY_SIGNATURE)
+        server.process.terminate()
+        assert server.process.wait(5) == 0
+    log = (data / "test.log").read_text()
+    assert "Traceback" not in log, log

@@ -202,7 +202,11 @@ def test_v5_reason_codes_are_told(site: Site, name: str) -> None:
 
 @pytest.mark.parametrize("version", ["5"], indirect=True)
 def test_v5_topic_aliases_work_both_ways(site: Site, name: str) -> None:
-    aliases = {"properties": {"topicAliasMaximum": 5}, "autoUseTopicAlias": True, "autoAssignTopicAlias": True}
+    aliases = {
+        "properties": {"topicAliasMaximum": 5},
+        "autoUseTopicAlias": True,
+        "autoAssignTopicAlias": True,
+    }
     device, operator = connected(site.device(name, **aliases)), connected(site.operator(**aliases))
     operator.subscribe(f"dt/{name}/#", 1)
     for number in range(20):

@@ -87,7 +87,7 @@ def test_every_statement_is_listed_with_its_tests_or_the_lack_of_them() -> None:
     assert "5 statements, of which 3 bind a server; 1 of these have a test." in of_v5
     assert of_v5.splitlines()[6:] == [
         "| MQTT-1-2 | both | a \\| b | `a.py`, `b.py` |",
-        "| MQTT-1-10 | client | Theirs. | none: binds clients only |",
+        "| MQTT-1-10 | client | Theirs. | none: Binds Clients only. |",
         "| MQTT-1-11 | client | Theirs too. | `a.py` |",
         "| MQTT-1-12 | server | Hidden. | none: nobody sees it |",
         "| MQTT-1-13 | server | Last. | **missing** |",

@@ -64,6 +64,8 @@ def test_every_packet_that_a_client_received_was_counted_once(
 
     receiver = come()
     for kind, *details in actions:
+        if receiver.is_paused and kind in ("acknowledge", "again", "share"):
+            continue  # Whoever takes nothing is not read from.
         match kind, details:
             case (("publish" | "retain"), [int(qos), bytes(payload)]):
                 sender.publish(b"t/a", payload, qos=qos, is_retain=kind == "retain")
