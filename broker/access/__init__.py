@@ -27,12 +27,13 @@ from .ports import (
     Success,
 )
 from .principal import AlternativeNames, CertificateSubject, ClientCertificate, Principal
-from .reserved import DEFAULT_ROOT, ReservedTopics
+from .reserved import ADMIN_REPLIES, DEFAULT_ROOT, ReservedTopics
 from .rules import Rule, RulePermissions
 from .rules_file import RulesError, parse_rules
 from .x509 import check_validity, client_certificate
 
 __all__ = [
+    "ADMIN_REPLIES",
     "DEFAULT_ROOT",
     "DEFAULT_RULES",
     "OPERATOR_ROLE",

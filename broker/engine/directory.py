@@ -54,7 +54,7 @@ class SessionInfo(Struct, frozen=True, kw_only=True):
 def page_of_client_ids(
     state: EngineState, tenant: str, *, after: str, limit: int, page: list[ClientId]
 ) -> Iterator[None]:
-    """Fill `page` with the first `limit` ClientIds after `after`; yields whenever others should have a turn."""
+    """Fill `page` with the first `limit` ClientIds after `after`; yields when others should have a turn."""
     of = state.tenants.get(tenant)
     if of is None:
         return

@@ -15,18 +15,17 @@ from ..protocol.properties import NO_PROPERTIES, Properties
 from ..protocol.reason_codes import ReasonCode
 from ..protocol.topics import levels
 from ..session.message import ApplicationMessage
-from ..session.records import Commit, DropRetained, PutRetained
+from ..session.records import Commit
 from ..session.session import Session
 from .connection import Hold, Route, ServedConnection
 from .decisions import require
 from .fan_out import REMEMBERED_TOPIC_BYTES_MAXIMUM, audience, deliver, fan_out, send_frame
 from .holds import hold
+from .retained import retain
 from .state import EngineState, Tenant
 
 _PUBACK: Final = b"\x40\x02"
 _PUBREC: Final = b"\x50\x02"
-#: Only services publish here (access); beyond the limits, which are for clients.
-_STATISTICS: Final = b"$SYS/"
 #: Topics whose route one connection remembers; beyond it they are forgotten all at once.
 _ROUTES_MAXIMUM: Final = 1024
 
@@ -78,33 +77,6 @@ def publish_message(
     kept = retain(state, tenant, message) if message.is_retain else None
     receivers = audience(state, tenant, message.topic, publisher)
     return fan_out(state, receivers, message, now, None) or kept
-
-
-def retain(state: EngineState, tenant: Tenant, message: ApplicationMessage) -> Commit | None:
-    """Keep, replace or remove the retained message of a topic (v5 §3.3.1.3, [MQTT-3.3.1-5] ff.).
-
-    Returns:
-        The commit after which that is durable, None where there is nothing to wait for.
-    """
-    retained = tenant.retained
-    topic = message.topic
-    is_statistic = topic.startswith(_STATISTICS)
-    journal = None if is_statistic else state.journal  # Statistics are made anew, and need no place.
-    if not message.payload:
-        if retained.remove(topic) is None:
-            return None
-        tenant.statistics -= is_statistic
-        if journal is None:
-            return None
-        return journal.append(DropRetained(tenant.name, topic))
-    is_new = retained.get(topic) is None
-    is_full = len(retained) - tenant.statistics >= state.limits.retained_messages_maximum
-    if is_new and is_full and not is_statistic:
-        state.stats.retained_refused += 1
-        return None
-    tenant.statistics += is_new and is_statistic
-    retained.set(topic, message)
-    return None if journal is None else journal.append(PutRetained(tenant.name, message))
 
 
 def travelling(properties: Properties, now: float) -> tuple[Properties, float | None]:

@@ -11,6 +11,7 @@ from ..session.records import PutSession
 from ..session.session import Session
 from ..storage.ports import Snapshot, StoredSession
 from .lifecycle import end_session, publish_will_message, schedule_end
+from .retained import keep_retained
 from .state import EngineState
 
 
@@ -20,8 +21,8 @@ def restore(state: EngineState, snapshot: Snapshot, now: float) -> None:
     Sessions whose time is over end at once, and Wills of Clients without a Session are published: their
     connection ended with the process.
     """
-    for (tenant_name, topic), message in snapshot.retained.items():
-        state.tenant(tenant_name).retained.set(topic, message)
+    for (tenant_name, _), message in snapshot.retained.items():
+        keep_retained(state, state.tenant(tenant_name), message)
     if state.journal is not None:
         rows = (row for stored in snapshot.sessions.values() for row in stored.outbound)
         state.journal.next_row = max(rows, default=0) + 1

@@ -32,7 +32,17 @@ class Tenant:
     and audiences of an older generation are made anew.
     """
 
-    __slots__ = ("audiences", "generation", "name", "retained", "services", "sessions", "statistics", "tree")
+    __slots__ = (
+        "audiences",
+        "expiries",
+        "generation",
+        "name",
+        "retained",
+        "services",
+        "sessions",
+        "statistics",
+        "tree",
+    )
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -40,6 +50,8 @@ class Tenant:
         self.tree: SubscriptionTree[Session] = SubscriptionTree()
         self.services: SubscriptionTree[Mailbox] = SubscriptionTree()
         self.retained: RetainedIndex[ApplicationMessage] = RetainedIndex()
+        #: When retained messages expire, for those that do.
+        self.expiries: dict[TopicName, Timer] = {}
         #: How many of the retained messages are statistics, which count towards no limit.
         self.statistics = 0
         self.generation = 1

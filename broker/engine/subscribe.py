@@ -22,10 +22,11 @@ from ..protocol.reason_codes import ReasonCode
 from ..protocol.subscription import Subscription
 from ..protocol.topics import levels, split_shared
 from ..session.message import Delivery
-from ..session.records import DropRetained, DropSubscription, PutSubscription
+from ..session.records import DropSubscription, PutSubscription
 from ..session.session import Session
 from .connection import ServedConnection
 from .decisions import inner_filter, require
+from .retained import drop_retained
 from .state import EngineState, Tenant
 from .stats import count
 
@@ -191,9 +192,7 @@ def _retained(
         if message is None or not connection.permissions.may_receive(topic):
             continue
         if message.has_expired(now):
-            retained.remove(topic)
-            if state.journal is not None:
-                state.journal.append(DropRetained(tenant.name, topic))
+            drop_retained(state, tenant, topic)
             continue
         # v5 [MQTT-3.3.1-8]: what is sent because of a new Subscription has RETAIN set.
         yield Delivery(message, min(message.qos, subscription.qos), True, identifiers)

@@ -251,3 +251,36 @@ def test_too_many_filters_in_one_packet_end_the_connection() -> None:
     client = driver.connect("c")
     client.send(Subscribe(1, tuple(map(request_for, (b"1", b"2", b"3")))))
     assert client.close_reason is ReasonCode.PROTOCOL_ERROR
+
+
+def test_an_expired_message_makes_room_though_nobody_looks_for_it() -> None:
+    driver = EngineDriver(retained_messages_maximum=1)
+    sender = driver.connect("s")
+    sender.publish(b"a", b"m", is_retain=True, properties=Properties(message_expiry_interval=10))
+    sender.publish(b"b", b"m", is_retain=True)
+    assert driver.engine.stats.retained_refused == 1
+    driver.sleep(11)
+    assert driver.snapshot().retained == {}
+    sender.publish(b"b", b"m", is_retain=True)
+    assert driver.engine.stats.retained_refused == 1
+
+
+def test_a_message_that_replaces_an_expiring_one_stays() -> None:
+    driver = EngineDriver()
+    sender = driver.connect("s")
+    sender.publish(b"t", b"old", is_retain=True, properties=Properties(message_expiry_interval=10))
+    sender.publish(b"t", b"new", is_retain=True)
+    driver.sleep(20)
+    receiver = driver.connect("r")
+    receiver.subscribe(b"t")
+    assert [message.payload for message in receiver.messages()] == [b"new"]
+    assert not driver.engine.state.tenant("default").expiries
+
+
+def test_a_message_expires_after_a_restart_too() -> None:
+    driver = EngineDriver()
+    properties = Properties(message_expiry_interval=10)
+    driver.connect("s").publish(b"t", b"m", is_retain=True, properties=properties)
+    driver.take_down()
+    driver.sleep(11)
+    assert driver.snapshot().retained == {}

@@ -1,0 +1,75 @@
+"""Retained messages: kept, replaced, removed, forgotten when they expire.
+
+Knows: the limit and what does not count towards it, that each change must be stored.
+Does not know: who publishes them, whom they are sent to.
+Spec: v5 §3.3.1.3, §3.3.2.3.3; v3.1.1 §3.3.1.3.
+"""
+
+from functools import partial
+from typing import Final
+
+from ..protocol.packets import TopicName
+from ..session.message import ApplicationMessage
+from ..session.records import Commit, DropRetained, PutRetained
+from .state import EngineState, Tenant
+
+#: Only services publish here (access); beyond the limits, which are for clients.
+_STATISTICS: Final = b"$SYS/"
+
+
+def retain(state: EngineState, tenant: Tenant, message: ApplicationMessage) -> Commit | None:
+    """Keep, replace or remove the retained message of a topic (v5 [MQTT-3.3.1-5] ff.).
+
+    Returns:
+        The commit after which that is durable, None where there is nothing to wait for.
+    """
+    topic = message.topic
+    if not message.payload:
+        return drop_retained(state, tenant, topic)
+    is_statistic = topic.startswith(_STATISTICS)
+    is_new = tenant.retained.get(topic) is None
+    is_full = len(tenant.retained) - tenant.statistics >= state.limits.retained_messages_maximum
+    if is_new and is_full and not is_statistic:
+        state.stats.retained_refused += 1
+        return None
+    keep_retained(state, tenant, message)
+    if is_statistic or state.journal is None:
+        return None  # Statistics are made anew after a restart, and need no place in a store.
+    return state.journal.append(PutRetained(tenant.name, message))
+
+
+def keep_retained(state: EngineState, tenant: Tenant, message: ApplicationMessage) -> None:
+    """Keep a message until it is replaced, removed or expires; the store is not told."""
+    topic = message.topic
+    if tenant.retained.get(topic) is None:
+        tenant.statistics += topic.startswith(_STATISTICS)
+    _cancel_expiry(state, tenant, topic)
+    tenant.retained.set(topic, message)
+    if message.expires_at is not None:
+        is_due = partial(_expiry_is_due, state, tenant)
+        tenant.expiries[topic] = state.timers.add(message.expires_at, is_due, topic)
+
+
+def drop_retained(state: EngineState, tenant: Tenant, topic: TopicName) -> Commit | None:
+    """Forget the retained message of a topic if it has one.
+
+    Returns:
+        The commit after which that is durable, None where there is nothing to wait for.
+    """
+    _cancel_expiry(state, tenant, topic)
+    if tenant.retained.remove(topic) is None:
+        return None
+    if topic.startswith(_STATISTICS):
+        tenant.statistics -= 1
+        return None
+    return None if state.journal is None else state.journal.append(DropRetained(tenant.name, topic))
+
+
+def _cancel_expiry(state: EngineState, tenant: Tenant, topic: TopicName) -> None:
+    timer = tenant.expiries.pop(topic, None)
+    if timer is not None:
+        state.timers.cancel(timer)
+
+
+def _expiry_is_due(state: EngineState, tenant: Tenant, topic: TopicName, now: float) -> None:
+    drop_retained(state, tenant, topic)
