@@ -301,8 +301,6 @@ class Server:
             now = self.now()
             if last := effect.connection.data_to_send():
                 self.engine.stats.bytes_sent += len(last)
-                if effect.connection.tap is not None:
-                    effect.connection.tap.sent(last, effect.connection.version)
                 shell.finish(last)
                 self._lingering.append((now + _LINGER_S, shell))
             else:

@@ -15,6 +15,7 @@ import click
 
 from fleet import CertificateFiles, DevelopmentPKI, NameRefusedError, PKIError
 
+from .admin_command import session, trace
 from .data_folder import PKI_FOLDER
 from .errors import ConfigurationError, EnvironmentFailureError, GnomonError
 from .password_command import password
@@ -135,6 +136,8 @@ def config_schema() -> None:
 
 cli.add_command(password)
 cli.add_command(services)
+cli.add_command(session)
+cli.add_command(trace)
 
 
 @cli.group()

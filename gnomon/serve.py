@@ -23,6 +23,7 @@ from broker.api import Broker, ListenerAddress, TLSFilesError
 from broker.settings import BrokerSettings
 from shadow import MemoryShadowStore, ShadowService
 
+from .admin import AdminService
 from .data_folder import PKI_FOLDER, DataFolder
 from .errors import ConfigurationError, EnvironmentFailureError, GnomonError
 from .logs import configure_logs
@@ -118,6 +119,7 @@ class _Server:
         monitoring = self._monitoring
         tenants = sorted({listener.tenant for listener in self._listeners})
         buses = [self._broker.in_process_client("shadow", tenant=tenant) for tenant in tenants]
+        admin_buses = [self._broker.in_process_client("admin", tenant=tenant) for tenant in tenants]
         try:
             async with asyncio.TaskGroup() as group:
                 monitoring.start(group)
@@ -130,8 +132,11 @@ class _Server:
                     )
                     monitoring.monitor.shadow.append(service.stats)
                     group.create_task(service.run(), name=f"shadow:{tenant}")
+                for tenant, bus in zip(tenants, admin_buses, strict=True):
+                    admin = AdminService(bus, self._broker, tenant=tenant)
+                    group.create_task(admin.run(), name=f"admin:{tenant}")
                 await self._broker.serve(started=self._announce)
-                for bus in buses:
+                for bus in (*buses, *admin_buses):
                     bus.close()
                 monitoring.stop()
         except ExceptionGroup as failures:

@@ -72,7 +72,9 @@ def end_connection(
     if connection.timer is not None:
         state.timers.cancel(connection.timer)
     if connection.tap is not None:
+        connection.tap.sent(b"".join(connection.outgoing), connection.version)  # The last words go first.
         connection.tap.closed(reason_code, detail)
+        connection.tap = None
     connection.routes.clear()
     connection.backlog.clear()
     state.effects.append(Close(connection, reason_code, detail))

@@ -24,7 +24,7 @@ from ..protocol.topics import levels, split_shared
 from ..session.message import Delivery
 from ..session.records import DropSubscription, PutSubscription
 from ..session.session import Session
-from .connection import ServedConnection
+from .connection import Origin, ServedConnection
 from .decisions import inner_filter, require
 from .retained import drop_retained
 from .state import EngineState, Tenant
@@ -191,6 +191,13 @@ def _retained(
         message = retained.get(topic)
         if message is None or not connection.permissions.may_receive(topic):
             continue
+        origin = message.origin
+        if (
+            subscription.is_no_local
+            and isinstance(origin, Origin)
+            and origin.client_id == connection.client_id
+        ):
+            continue  # v5 [MQTT-3.8.3-3]: not its own. After a restart nobody knows whose it was.
         if message.has_expired(now):
             drop_retained(state, tenant, topic)
             continue

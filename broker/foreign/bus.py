@@ -212,6 +212,8 @@ class ForeignBus:
     async def wait_connected(self) -> None:
         """Wait until the broker has let us in and granted every subscription.
 
+        What it kept comes before that: whoever receives must go on doing so meanwhile.
+
         Raises:
             BusClosedError: `run` has ended.
         """

@@ -69,7 +69,8 @@ class WebSocketShell(ConnectionShell):
             super().data_received(b"".join(payloads))
         if self._unused > self._unused_maximum():
             websocket.fail(CloseCode.MESSAGE_TOO_BIG)
-        self._send_waiting()
+        # While the peer takes nothing, it goes without answers to its pings.
+        self._send_waiting(is_wanted=self._is_writable)
 
     def pause_writing(self) -> None:
         """The write buffer is full."""
@@ -124,15 +125,14 @@ class WebSocketShell(ConnectionShell):
             return max(limits.maximum_packet_size, _MESSAGE_SIZE_MINIMUM) + _REQUEST_SIZE_MAXIMUM
         return max(limits.connect_packet_size_maximum, _MESSAGE_SIZE_MINIMUM) + _REQUEST_SIZE_MAXIMUM
 
-    def _send_waiting(self) -> None:
-        """Write what the framing has for the peer; an empty piece is the end."""
+    def _send_waiting(self, *, is_wanted: bool = True) -> None:
+        """Write what the framing has for the peer; an empty piece is the end, which is always told."""
         transport = self._transport
         pieces = self._websocket.data_to_send()
         if transport is None or transport.is_closing() or not pieces:
             return
         is_end = b"" in pieces
-        # Only answers to pings can wait here while the peer takes nothing: it may go without them.
-        if self._is_writable or is_end or self._websocket.state is not State.OPEN:
+        if is_wanted or is_end or self._websocket.state is not State.OPEN:
             transport.write(b"".join(pieces))
         if is_end:
             transport.close()

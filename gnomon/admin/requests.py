@@ -79,7 +79,7 @@ class StartTrace(AdminRequest):
     """`trace/start`: follow the packets of one client, or the messages of one topic filter."""
 
     client_id: ClientIdText | None = None
-    topic_filter: str | None = None
+    topic_filter: Annotated[str, Field(min_length=1, max_length=1024)] | None = None
     seconds: Annotated[int, Field(ge=1, le=TRACE_SECONDS_MAXIMUM)] = 60
     events: Annotated[int, Field(ge=1, le=TRACE_EVENTS_MAXIMUM)] = TRACE_EVENTS_MAXIMUM
 

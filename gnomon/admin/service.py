@@ -6,6 +6,7 @@ Spec: v5 §4.10.
 """
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -91,16 +92,14 @@ class AdminService:
         log = log.bind(client_id=_short(requester.client_id), identity=_short(requester.identity))
         target = None
         try:
-            verb = verbs.get(name)
-            if verb is None:
-                raise AdminError("UnknownRequest", f"known are {', '.join(verbs)}")
+            verb = _known(verbs, name)
             request = parse_request(verb.form, message.payload)
             target = _short(request.audited)
             answer = await verb.handle(requester, request)
         except AdminError as error:
             log.warning("admin.refused", target=target, verdict=error.code, reason=str(error))
             requester.send({"code": error.code, "message": str(error)}, 1)
-        except Exception:  # noqa: BLE001  (the boundary of one request)
+        except Exception:  # The boundary of one request.
             log.exception("admin.failed", target=target, verdict="InternalError")
             requester.send({"code": "InternalError", "message": "the server's log knows more"}, 1)
         else:
@@ -136,10 +135,8 @@ class AdminService:
 
     def _send(self, topic: str, properties: Properties, body: dict[str, Any], qos: int) -> None:
         payload = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
-        try:
+        with contextlib.suppress(BusClosedError):  # The server ends.
             self._bus.publish(topic, payload, qos=qos, properties=properties)
-        except BusClosedError:
-            pass  # The server ends.
 
 
 def _verbs(sessions: SessionHandlers, traces: Traces) -> Mapping[str, Verb]:
@@ -150,6 +147,13 @@ def _verbs(sessions: SessionHandlers, traces: Traces) -> Mapping[str, Verb]:
         "trace/start": Verb(StartTrace, traces.start),
         "trace/stop": Verb(StopTrace, traces.stop),
     }
+
+
+def _known(verbs: Mapping[str, Verb], name: str) -> Verb:
+    verb = verbs.get(name)
+    if verb is None:
+        raise AdminError("UnknownRequest", f"known are {', '.join(verbs)}")
+    return verb
 
 
 def _is_own(topic: str, client_id: str) -> bool:

@@ -6,12 +6,14 @@ Spec: none.
 """
 
 import asyncio
+import contextlib
 import secrets
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, Protocol
 
+import structlog
 from msgspec import to_builtins
 
 from broker.access import ADMIN_REPLIES
@@ -25,6 +27,8 @@ _BATCH_MAXIMUM: Final = 50
 _PACE_S: Final = 0.1
 #: Events that wait for their batch; those beyond are counted only.
 _WAITING_MAXIMUM: Final = 1_000
+
+_log = structlog.get_logger("admin")
 
 
 class Traced(Protocol):
@@ -63,7 +67,7 @@ class Traces:
             raise AdminError("LimitExceeded", f"{TRACES_MAXIMUM} traces are running; stop one of them")
         trace = _Trace(secrets.token_hex(8), requester, request)
         self._running[trace.name] = trace
-        self._group.create_task(self._run(trace), name=f"trace:{trace.name}")
+        self._group.create_task(_guarded(self._run(trace)), name=f"trace:{trace.name}")
         return {"trace": trace.name, "seconds": request.seconds, "events": request.events}
 
     async def stop(self, requester: Requester, request: StopTrace) -> dict[str, Any]:
@@ -75,13 +79,13 @@ class Traces:
         trace = self._running.get(request.trace)
         if trace is None or trace.requester.client_id != requester.client_id:
             raise AdminError("NotFound", "you have no such trace")
-        trace.over = "stopped"
+        trace.end("stopped")
         return {"trace": trace.name}
 
     def close(self) -> None:
         """End all of them."""
         for trace in self._running.values():
-            trace.over = "the server ends"
+            trace.end("the server ends")
 
     async def _run(self, trace: "_Trace") -> None:
         request, tenant = trace.request, trace.requester.tenant
@@ -92,16 +96,16 @@ class Traces:
             bus = self._broker.in_process_client("trace", tenant=tenant)
             end = bus.close
             bus.subscribe(request.topic_filter or "")
-            self._group.create_task(self._listen(trace, bus), name=f"trace-listen:{trace.name}")
+            self._group.create_task(_guarded(self._listen(trace, bus)), name=f"trace-bus:{trace.name}")
         deadline = time.monotonic() + request.seconds
         try:
             while trace.over is None:
                 await asyncio.sleep(_PACE_S)
                 trace.send_batch()
-                if trace.over is None and time.monotonic() >= deadline:
-                    trace.over = "time"
+                if time.monotonic() >= deadline:
+                    trace.end("time")
                 elif not self._is_there(trace.requester):
-                    trace.over = "nobody listens"
+                    trace.end("nobody listens")
         finally:
             end()
             del self._running[trace.name]
@@ -109,17 +113,13 @@ class Traces:
 
     async def _listen(self, trace: "_Trace", bus: Bus) -> None:
         tenant = trace.requester.tenant
-        try:
+        with contextlib.suppress(BusClosedError):
             while True:
                 for message in await bus.receive():
-                    if trace.has_room:
-                        publisher = None if message.origin is None else message.origin.client_id
-                        count = self._broker.count_receivers(tenant, message.topic, publisher=publisher)
-                    else:
-                        count = 0
+                    publisher = None if message.origin is None else message.origin.client_id
+                    # Looked up in what the broker remembers of the topic, and at most once per event.
+                    count = self._broker.count_receivers(tenant, message.topic, publisher=publisher)
                     trace.add_message(message, count)
-        except BusClosedError:
-            pass
 
     def _is_there(self, requester: Requester) -> bool:
         session = self._broker.session(requester.tenant, requester.client_id)
@@ -139,10 +139,9 @@ class _Trace:
         self._seen = 0
         self._skipped = 0
 
-    @property
-    def has_room(self) -> bool:
-        """Whether the next event will be told."""
-        return self.over is None and len(self._waiting) < _WAITING_MAXIMUM
+    def end(self, why: str) -> None:
+        """Let it be over, unless it is already."""
+        self.over = self.over or why
 
     def add_packet(self, note: PacketNote) -> None:
         """The client sent a packet, or got one."""
@@ -174,12 +173,12 @@ class _Trace:
         if self.over is not None:
             return
         self._seen += 1
-        if self.has_room:
+        if len(self._waiting) < _WAITING_MAXIMUM:
             self._waiting.append({"at": round(time.time(), 6), "number": self._seen, **tell()})
         else:
             self._skipped += 1
         if self._seen >= self.request.events:
-            self.over = "events"
+            self.end("events")
 
 
 def _told(message: Message, receivers: int) -> dict[str, Any]:
@@ -195,3 +194,11 @@ def _told(message: Message, receivers: int) -> dict[str, Any]:
         "is_will": origin is not None and origin.is_will,
         "receivers": receivers,
     }
+
+
+async def _guarded(work: Coroutine[Any, Any, None]) -> None:
+    """The boundary of one trace: its failure ends nothing else."""
+    try:
+        await work
+    except Exception:  # noqa: BLE001  (whatever it is, others are not concerned)
+        _log.exception("admin.trace_failed")

@@ -3,7 +3,17 @@
 import pytest
 
 from broker.protocol.codec import encode_packet
-from broker.protocol.packets import V3_1_1, V5, PubAck, Publish, SubAck, Subscribe, TopicName
+from broker.protocol.packets import (
+    V3_1_1,
+    V5,
+    PubAck,
+    Publish,
+    SubAck,
+    Subscribe,
+    SubscriptionRequest,
+    TopicFilter,
+    TopicName,
+)
 from broker.protocol.properties import Properties
 from broker.protocol.reason_codes import ReasonCode
 from fakes import EngineDriver, FakePermissions, request_for
@@ -284,3 +294,12 @@ def test_a_message_expires_after_a_restart_too() -> None:
     driver.take_down()
     driver.sleep(11)
     assert driver.snapshot().retained == {}
+
+
+def test_a_client_with_no_local_does_not_get_its_own_retained_message() -> None:
+    driver = EngineDriver()
+    client, other = driver.connect("c"), driver.connect("o")
+    client.publish(b"t/own", b"m", is_retain=True)
+    other.publish(b"t/other", b"m", is_retain=True)
+    client.subscribe(SubscriptionRequest(TopicFilter(b"t/+"), is_no_local=True))
+    assert [message.topic for message in client.messages()] == [b"t/other"]

@@ -182,7 +182,10 @@ async def test_a_service_that_returns_to_more_than_it_can_hold_goes_on(
         for number in range(count):
             device.publish("req", b"%d" % number, qos=1)
     taken = 0
-    async with running(settings, "req") as bus:
+    bus = ForeignBus(settings)
+    bus.subscribe("req")
+    async with asyncio.TaskGroup() as group:
+        group.create_task(bus.run())
         while taken < count:
             messages = await bus.receive()
             for message in messages:
@@ -190,6 +193,7 @@ async def test_a_service_that_returns_to_more_than_it_can_hold_goes_on(
                     bus.publish("rep", message.payload, qos=1)
             bus.acknowledge(len(messages))
             taken += len(messages)
+        await bus.finish()
     assert taken == count
     assert may_drop or not bus.outbound_stats.dropped_full
 
