@@ -168,7 +168,7 @@ def trace(
     """Watch what one client or one topic does; never shows payloads or passwords.
 
     A trace ends after its time, after 10,000 events, or by Ctrl-C. A client that is not connected
-    is followed when it comes. With --json each line is one event.
+    is followed when it comes. With --json each line is an object: that it began, events, why it is over.
 
     \b
     Examples:
@@ -181,12 +181,14 @@ def trace(
         started = client.request(
             "trace/start", client_id=client_id, topic_filter=topic_filter, seconds=seconds
         )
+        target = _plain(client_id or topic_filter or "")
+        click.echo(json.dumps(started) if as_json else f"following {target} for {seconds} s")
         try:
             for event in _events(client, seconds + _GRACE_S):
                 click.echo(json.dumps(event, ensure_ascii=False) if as_json else _line(event))
         except KeyboardInterrupt:
-            client.request("trace/stop", trace=started["trace"])
-            raise
+            stopped = client.request("trace/stop", trace=started["trace"])
+            click.echo(json.dumps({**stopped, "over": "stopped"}) if as_json else "over: stopped")
 
 
 def _events(client: "AdminClient", timeout_s: float) -> Iterator[dict[str, Any]]:

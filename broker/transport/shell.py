@@ -156,7 +156,10 @@ class ConnectionShell(asyncio.Protocol):
         if transport is not None and not transport.is_closing():
             transport.resume_reading()
             if transport.can_write_eof():
-                transport.write_eof()
+                try:
+                    transport.write_eof()
+                except OSError:  # The peer has reset the connection, and the loop does not know yet.
+                    transport.abort()
 
     def close(self) -> None:
         """Close once everything is out."""

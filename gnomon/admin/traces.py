@@ -68,7 +68,7 @@ class Traces:
         trace = _Trace(secrets.token_hex(8), requester, request)
         self._running[trace.name] = trace
         self._group.create_task(_guarded(self._run(trace)), name=f"trace:{trace.name}")
-        return {"trace": trace.name, "seconds": request.seconds, "events": request.events}
+        return {"trace": trace.name, "seconds": request.seconds, "events_maximum": request.events}
 
     async def stop(self, requester: Requester, request: StopTrace) -> dict[str, Any]:
         """End one of the requester's traces.

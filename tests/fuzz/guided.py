@@ -24,9 +24,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Coverage-guided fuzzing of one target.")
     parser.add_argument("target", choices=TARGETS)
     parser.add_argument("--minutes", type=float, default=5.0, help="for how long (default: 5)")
-    parser.add_argument(
-        "--keep", action="store_true", help="add what reaches more code to the corpus"
-    )
+    parser.add_argument("--keep", action="store_true", help="add what reaches more code to the corpus")
     given, inner = parser.parse_known_args()
     # To keep inputs, libFuzzer starts this program again, with options of its own behind this.
     name = f"{shlex.quote(sys.executable)} {shlex.quote(__file__)} {given.target}"

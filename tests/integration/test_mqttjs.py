@@ -1,6 +1,8 @@
 """mqtt.js, the client of browsers and of Node.js, in both versions over TCP, mutual TLS, ws and wss."""
 
+import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -222,3 +224,10 @@ def test_a_client_id_of_somebody_else_is_refused(site: Site, name: str) -> None:
     files_of_another = site.device(name, clientId=f"not-{name}")
     with pytest.raises(MqttJsError, match="dentifier"):
         files_of_another.connect()
+
+
+def test_the_npm_lock_names_no_place_to_download_from() -> None:
+    lock = json.loads((Path(__file__).parent / "mqttjs" / "package-lock.json").read_text())
+    packages = [package for path, package in lock["packages"].items() if path]
+    assert packages
+    assert not [package for package in packages if "resolved" in package or "integrity" not in package]
