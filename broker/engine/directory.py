@@ -23,7 +23,7 @@ from .lifecycle import close_connection, end_session
 from .state import EngineState
 from .tap import PacketNote, Tap
 
-#: ClientIds looked at before others have their turn; well under a millisecond.
+#: ClientIds looked at before others have their turn; some 0.5 ms.
 _SLICE: Final = 2_000
 
 

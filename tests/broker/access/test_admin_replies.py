@@ -1,8 +1,10 @@
 """Answers to administrators: nobody receives another's, whatever the rules say."""
 
+from collections.abc import Sequence
+
 import pytest
 
-from broker.access import ReservedTopics, RulePermissions, parse_rules
+from broker.access import ReservedTopics, Rule, RulePermissions, builtin_rules, parse_rules
 from broker.access.attributes import client_attributes
 from broker.protocol.packets import TopicFilter, TopicName
 
@@ -13,19 +15,19 @@ effect = "allow"
 actions = ["publish", "subscribe"]
 topics = ["$gnomon/#"]
 """
+RULES = parse_rules(EVERYTHING, source="test")
 
 
-def permissions(client_id: str) -> RulePermissions:
+def permissions(client_id: str, rules: Sequence[Rule] = RULES, role: str = "operator") -> RulePermissions:
     attributes = client_attributes(
         client_id=client_id,
         tenant="default",
         listener="l",
         user_name=None,
         thing_name=None,
-        roles=frozenset({"operator"}),
+        roles=frozenset({role}),
         certificate=None,
     )
-    rules = parse_rules(EVERYTHING, source="test")
     return RulePermissions(rules, attributes, reserved=ReservedTopics(), is_open=False)
 
 
@@ -53,3 +55,20 @@ def test_a_client_id_of_two_levels_owns_no_answers() -> None:
 @pytest.mark.parametrize("topic", [b"$gnomon/admin/v1/reply/ada", b"$gnomon/admin/v1/reply/ada/1"])
 def test_nobody_publishes_answers(topic: bytes) -> None:
     assert not permissions("ada").may_publish(TopicName(topic), is_retain=False)
+
+
+@pytest.mark.parametrize(
+    ("role", "topic_filter", "is_granted"),
+    [
+        ("operator", b"$gnomon/admin/v1/reply/ada/1", True),
+        ("operator", b"$gnomon/admin/v1/reply/ada/#", True),
+        ("operator", b"$gnomon/admin/v1/reply/+/1", False),
+        ("operator", b"$gnomon/admin/#", False),
+        ("device", b"$gnomon/admin/v1/reply/ada/1", False),
+    ],
+)
+def test_the_built_in_rules_give_operators_their_own_answers(
+    role: str, topic_filter: bytes, is_granted: bool
+) -> None:
+    ada = permissions("ada", builtin_rules(), role)
+    assert ada.may_subscribe(TopicFilter(topic_filter)) is is_granted

@@ -78,7 +78,7 @@ class FakeBroker:
 def session_of(client_id: str) -> SessionInfo:
     return SessionInfo(
         client_id=client_id,
-        identity="ada",
+        identity="user/ada",
         is_connected=True,
         since=1.0,
         expiry_interval_s=0,
@@ -136,17 +136,10 @@ class Site:
 @asynccontextmanager
 async def site(*client_ids: str) -> AsyncIterator[Site]:
     made = Site(FakeBroker(*client_ids))
-    made.broker.infos["ada-1"] = SessionInfo(
-        **{**_fields(made.broker.infos["ada-1"]), "identity": "user/ada"}
-    )
     async with asyncio.TaskGroup() as group:
         group.create_task(made.service.run())
         yield made
         made.bus.close()
-
-
-def _fields(info: SessionInfo) -> dict[str, Any]:
-    return {name: getattr(info, name) for name in info.__struct_fields__}
 
 
 async def test_an_answer_goes_to_the_response_topic_with_the_correlation_data() -> None:
