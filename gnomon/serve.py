@@ -24,6 +24,7 @@ from broker.settings import BrokerSettings
 from shadow import MemoryShadowStore, ShadowService
 
 from .admin import AdminService
+from .collector import settle_collector
 from .data_folder import PKI_FOLDER, DataFolder
 from .errors import ConfigurationError, EnvironmentFailureError, GnomonError
 from .logs import configure_logs
@@ -146,6 +147,7 @@ class _Server:
         self._log.info("server.stopped")
 
     def _announce(self, addresses: Sequence[ListenerAddress]) -> None:
+        settle_collector()
         listeners = [{"url": address.url, "name": address.name} for address in addresses]
         self._folder.write_ready(
             {
