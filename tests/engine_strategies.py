@@ -26,7 +26,8 @@ from broker.protocol.packets import (
 )
 from broker.protocol.properties import NO_PROPERTIES, Properties
 from broker.protocol.reason_codes import ReasonCode
-from fakes import EngineDriver, FakeClient, connect_packet, request_for, will
+from fakes import EngineDriver
+from fakes_client import FakeClient, connect_packet, request_for, will
 
 CLIENTS = 3
 TOPICS = (b"a", b"a/b", b"c", b"$x/a")

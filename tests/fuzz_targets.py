@@ -15,7 +15,8 @@ from broker.protocol.errors import PeerError
 from broker.protocol.packets import V3_1_1, V5, ControlPacket, PingReq, Publish
 from broker.protocol.primitives import decode_variable_byte_integer
 from broker.protocol.stream import PacketStream
-from fakes import EngineDriver, FakeClient
+from fakes import EngineDriver
+from fakes_client import FakeClient
 
 #: Between two pieces of the input of `connection`: seldom in a packet, quickly found by a fuzzer.
 SEPARATOR: Final = b"\xff\xff"

@@ -12,11 +12,12 @@ from typing import Final
 from msgspec import Struct
 
 from ..protocol.connection import Connection
-from ..protocol.packets import V3_1_1, ClientId, PacketType, PubRel, TopicName
+from ..protocol.packets import V3_1_1, ClientId, PacketType, PubRel
 from ..protocol.reason_codes import ReasonCode
 from .aliases import OutboundAliases
 from .flow import Flow, advance
 from .message import Delivery
+from .pending import Pending, Queued
 from .records import Commit, DropOutbound, Journal, MoveOutbound, PutOutbound
 from .stats import SessionLimits, SessionStats
 
@@ -38,13 +39,6 @@ class Outbound(Struct, gc=False):
     commit: Commit | None = None
 
 
-class Queued(Struct, gc=False):
-    """A delivery that waits for its turn; `row` is 0 where no store knows it."""
-
-    delivery: Delivery
-    row: int = 0
-
-
 class Outbox:
     """The sending half of a Session, attached to a Network Connection or not.
 
@@ -62,7 +56,7 @@ class Outbox:
         "_quota",
         "_resend",
         "_stats",
-        "_superseding",
+        "_waiting",
         "client_id",
         "connection",
         "disconnected_at",
@@ -70,7 +64,6 @@ class Outbox:
         "is_writable",
         "maximum_packet_size",
         "outgoing",
-        "pending_bytes",
         "tenant",
         "version",
     )
@@ -89,7 +82,6 @@ class Outbox:
         self.client_id = client_id
         #: Packet ids towards the Client, in the order of first sending (v5 [MQTT-4.6.0-1]).
         self.in_flight: dict[int, Outbound] = {}
-        self.pending_bytes = 0
         self.connection: Connection | None = None
         #: Since when it has no connection (seconds), None while it has one.
         self.disconnected_at: float | None = None
@@ -105,14 +97,20 @@ class Outbox:
         self._journal = journal
         self._quota = limits.in_flight_maximum
         self._last_packet_id = 0
-        self._pending: deque[Queued] = deque()
+        self._pending = Pending(limits, stats)
+        #: The same queue, at hand: it is asked for each message.
+        self._waiting = self._pending.waiting
         self._resend: deque[int] = deque()
-        self._superseding: dict[tuple[TopicName, bytes], Queued] = {}
 
     @property
     def pending_messages(self) -> int:
         """How many deliveries wait for a connection, the quota, or a slow peer."""
-        return len(self._pending)
+        return len(self._waiting)
+
+    @property
+    def pending_bytes(self) -> int:
+        """What they weigh: payloads and topics."""
+        return self._pending.size_bytes
 
     @property
     def is_durable(self) -> bool:
@@ -132,10 +130,9 @@ class Outbox:
     def attach(
         self, connection: Connection, *, receive_maximum: int, topic_alias_maximum: int, now: float
     ) -> None:
-        """Bind to a Network Connection, and send again what is unacknowledged.
+        """Bind to a Network Connection after its CONNACK, and send again what is unacknowledged.
 
-        Call it after the CONNACK was sent. The two maxima are the Client's.
-        v5 [MQTT-4.4.0-1]; v3.1.1 [MQTT-4.4.0-1].
+        The two maxima are the Client's. v5 [MQTT-4.4.0-1]; v3.1.1 [MQTT-4.4.0-1].
         """
         self.connection = connection
         self.outgoing = connection.outgoing
@@ -170,16 +167,10 @@ class Outbox:
             return
         self._write(prefix, suffix)
 
-    def keep_pending(self, may_receive: Callable[[TopicName], bool]) -> None:
-        """Forget pending deliveries of topics that the Client may not receive."""
-        pending = tuple(self._pending)
-        self._pending.clear()
-        for queued in pending:
-            if may_receive(queued.delivery.message.topic):
-                self._pending.append(queued)
-            else:
-                self._forget(queued)
-                self._drop_row(queued.row)
+    def drop_pending(self, is_wanted: Callable[[Delivery], bool]) -> None:
+        """Forget pending deliveries that are wanted here no more."""
+        for queued in self._pending.take(is_wanted):
+            self._drop_row(queued.row)
 
     def give_up_shared(self, is_wanted: Callable[[Delivery], bool]) -> list[Delivery]:
         """Take back QoS 1 deliveries of Shared Subscriptions that somebody else is to have (v5 §4.8.2)."""
@@ -193,15 +184,9 @@ class Outbox:
                 del self.in_flight[packet_id]
                 self._drop_row(outbound.row)
                 given_up.append(outbound.delivery)
-        pending = tuple(self._pending)
-        self._pending.clear()
-        for queued in pending:
-            if is_to_go(queued.delivery):
-                self._forget(queued)
-                self._drop_row(queued.row)
-                given_up.append(queued.delivery)
-            else:
-                self._pending.append(queued)
+        for queued in self._pending.take(is_to_go):
+            self._drop_row(queued.row)
+            given_up.append(queued.delivery)
         return given_up
 
     def deliver(self, delivery: Delivery, now: float) -> None:
@@ -211,11 +196,11 @@ class Outbox:
         (v5 §4.9, [MQTT-4.6.0-6]); otherwise it is pending, up to the limits, beyond which the newest
         is dropped and counted.
         """
-        in_flight = self.in_flight
-        if self._pending or not self.is_writable or len(in_flight) >= self._quota:
-            self._queue(delivery)
+        if self._waiting or not self.is_writable or len(self.in_flight) >= self._quota:
+            self._stats.unsent += 1
+            self._pending.offer(delivery, self._record)
         elif self._journal is not None:
-            self._start(delivery, self._record(self._journal, delivery), now)
+            self._start(delivery, self._record(delivery, 0), now)
         else:
             self._start(delivery, 0, now)
 
@@ -224,11 +209,13 @@ class Outbox:
         in_flight = self.in_flight
         resend = self._resend
         while resend and len(in_flight) - len(resend) < self._quota:
-            self._send_again(resend.popleft(), now)
-        pending = self._pending
-        while pending and self.is_writable and len(in_flight) < self._quota:
-            queued = pending.popleft()
-            self._forget(queued)
+            packet_id = resend.popleft()
+            outbound = in_flight.get(packet_id)
+            if outbound is not None and outbound.commit is None:
+                self._continue(packet_id, outbound, now)
+        waiting = self._waiting
+        while waiting and self.is_writable and len(in_flight) < self._quota:
+            queued = self._pending.pop()
             if queued.delivery.message.has_expired(now):
                 self._stats.dropped_expired += 1
                 self._drop_row(queued.row)
@@ -244,7 +231,7 @@ class Outbox:
         outbound.commit = None
         if packet_id not in self._resend:  # Otherwise its turn comes with the others'.
             self._continue(packet_id, outbound, now)
-            if self._pending:
+            if self._waiting:
                 self.pump(now)  # What was too large for the Client made room.
 
     def handle_puback(self, packet_id: int, now: float) -> None:
@@ -300,7 +287,7 @@ class Outbox:
     def restore(self, delivery: Delivery, *, row: int, packet_id: int, flow: Flow | None) -> None:
         """Put back a delivery that the store kept; `flow` None means that it was pending."""
         if flow is None:
-            self._append(Queued(delivery, row))
+            self._pending.put_back(Queued(delivery, row))
             return
         is_taken = flow is Flow.AWAIT_PUBCOMP
         self.in_flight[packet_id] = Outbound(None if is_taken else delivery, flow, row, True)
@@ -308,46 +295,11 @@ class Outbox:
 
     # Private.
 
-    def _queue(self, delivery: Delivery) -> None:
-        self._stats.unsent += 1
-        limits = self._limits
-        message = delivery.message
-        key = (message.topic, message.supersede_key) if message.supersede_key is not None else None
-        if key is not None and (older := self._superseding.get(key)) is not None:
-            self._supersede(older, delivery)
-            return
-        size = delivery.size_bytes()
-        if (
-            len(self._pending) >= limits.pending_messages_maximum
-            or self.pending_bytes + size > limits.pending_bytes_maximum
-        ):
-            self._stats.dropped_pending_full += 1
-            return
-        row = self._record(self._journal, delivery) if self._journal is not None else 0
-        queued = Queued(delivery, row)
-        self._append(queued)
-        if key is not None:
-            self._superseding[key] = queued
-
-    def _append(self, queued: Queued) -> None:
-        self._pending.append(queued)
-        self.pending_bytes += queued.delivery.size_bytes()
-
-    def _supersede(self, older: Queued, delivery: Delivery) -> None:
-        self._stats.superseded += 1
-        self.pending_bytes += delivery.size_bytes() - older.delivery.size_bytes()
-        older.delivery = delivery
-        if self._journal is not None:
-            # The row keeps its number, and with it its place.
-            self._record(self._journal, delivery, row=older.row)
-
-    def _forget(self, queued: Queued) -> None:
-        message = queued.delivery.message
-        self.pending_bytes -= queued.delivery.size_bytes()
-        if message.supersede_key is not None:
-            self._superseding.pop((message.topic, message.supersede_key), None)
-
-    def _record(self, journal: Journal, delivery: Delivery, *, row: int = 0) -> int:
+    def _record(self, delivery: Delivery, row: int) -> int:
+        """Store a delivery under a row, a new one for 0; returns the row, 0 where there is no store."""
+        journal = self._journal
+        if journal is None:
+            return 0
         row = row or journal.row()
         journal.append(
             PutOutbound(
@@ -417,11 +369,6 @@ class Outbox:
             self._dirty.append(self.connection)
         outgoing += parts
 
-    def _send_again(self, packet_id: int, now: float) -> None:
-        outbound = self.in_flight.get(packet_id)
-        if outbound is not None and outbound.commit is None:
-            self._continue(packet_id, outbound, now)
-
     def _continue(self, packet_id: int, outbound: Outbound, now: float) -> None:
         """Send what is next in the flow of a packet id: the message, or its PUBREL."""
         connection = self.connection
@@ -446,7 +393,7 @@ class Outbox:
         del self.in_flight[packet_id]
         if outbound.row:
             self._drop_row(outbound.row)
-        if self._pending or self._resend:
+        if self._waiting or self._resend:
             self.pump(now)
 
     def _drop_row(self, row: int) -> None:

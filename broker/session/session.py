@@ -77,8 +77,9 @@ class Session(Outbox):
 
     def drop_forbidden(self) -> None:
         """Forget pending deliveries that the Client may not receive any more."""
-        if self.may_receive is not None:
-            self.keep_pending(self.may_receive)
+        may_receive = self.may_receive
+        if may_receive is not None:
+            self.drop_pending(lambda delivery: not may_receive(delivery.message.topic))
 
     def accept_inbound(self, packet_id: int) -> Commit | None:
         """Remember the packet id of a QoS 2 message until it is released (v5 §4.3.3 method A).

@@ -294,7 +294,7 @@ def _session(session: Session) -> dict[str, Any]:
         (outbound.row, outbound.delivery, packet_id, outbound.flow)
         for packet_id, outbound in session.in_flight.items()
     ]
-    rows += [(queued.row, queued.delivery, 0, None) for queued in session._pending]
+    rows += [(queued.row, queued.delivery, 0, None) for queued in session._pending.waiting]
     for _, delivery, packet_id, flow in sorted(rows, key=lambda row: row[0]):
         if delivery is None:
             by_kind.setdefault(("released",), []).append((packet_id, flow))

@@ -26,7 +26,8 @@ from broker.protocol.packets import (
     UnsubAck,
 )
 from broker.session.message import ApplicationMessage
-from fakes import EngineDriver, FakeClient, connect_packet
+from fakes import EngineDriver
+from fakes_client import FakeClient, connect_packet
 from strategies import control_packets
 
 _SEEDS: Final = {

@@ -13,7 +13,7 @@ import pytest
 
 from broker.protocol.codec import encode_packet
 from broker.protocol.packets import V3_1_1, V5, PingReq, PingResp, Publish, Subscribe, TopicName
-from fakes import connect_packet, request_for
+from fakes_client import connect_packet, request_for
 from raw_peer import KINDS, TIMEOUT_S, RawPeer, plain_socket
 from running_server import RunningServer, running_server
 

@@ -21,7 +21,8 @@ from broker.protocol.packets import (
 from broker.session import Flow
 from broker.session.records import PutOutbound, PutRetained
 from broker.storage import StoredSession
-from fakes import EngineDriver, FakeClient
+from fakes import EngineDriver
+from fakes_client import FakeClient
 
 _DURABLE = TopicName(b"durable")
 _FLEETING = TopicName(b"fleeting")

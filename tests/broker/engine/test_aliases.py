@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from broker.protocol.packets import V3_1_1, V5, Publish
 from broker.protocol.properties import Properties
-from fakes import EngineDriver, FakeClient
+from fakes import EngineDriver
+from fakes_client import FakeClient
 
 _TOPIC = b"devices/lamp-1/temperature"
 

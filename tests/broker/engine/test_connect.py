@@ -16,7 +16,8 @@ from broker.protocol.packets import (
 )
 from broker.protocol.properties import Properties
 from broker.protocol.reason_codes import ReasonCode
-from fakes import EngineDriver, FakePermissions, certificate_of, connect_packet, will
+from fakes import EngineDriver, FakePermissions, certificate_of
+from fakes_client import connect_packet, will
 
 _VERSIONS = pytest.mark.parametrize("version", [V3_1_1, V5])
 

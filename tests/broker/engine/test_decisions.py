@@ -18,7 +18,8 @@ from broker.protocol.packets import (
     TopicName,
 )
 from broker.protocol.reason_codes import ReasonCode
-from fakes import FakePermissions, connect_packet, request_for, will
+from fakes import FakePermissions
+from fakes_client import connect_packet, request_for, will
 from fakes_hooks import HookDriver, Oracle
 
 DENIED = ReasonCode.NOT_AUTHORIZED

@@ -22,7 +22,8 @@ from broker.protocol.packets import (
     TopicName,
 )
 from broker.protocol.reason_codes import ReasonCode
-from fakes import EngineDriver, will
+from fakes import EngineDriver
+from fakes_client import will
 
 
 def page(driver: EngineDriver, after: str, limit: int, tenant: str = "default") -> list[str]:

@@ -18,7 +18,8 @@ from broker.protocol.packets import (
 )
 from broker.protocol.properties import Properties
 from broker.protocol.reason_codes import ReasonCode
-from fakes import FakeClient, FakePermissions, connect_packet, request_for, will
+from fakes import FakePermissions
+from fakes_client import FakeClient, connect_packet, request_for, will
 from fakes_hooks import HookDriver, Oracle, Riddle
 
 CONTINUE = ReasonCode.CONTINUE_AUTHENTICATION

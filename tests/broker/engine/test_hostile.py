@@ -11,7 +11,8 @@ from broker.protocol.connection import ConnectionState
 from broker.protocol.packets import V3_1_1, V5, ConnAck, Connect, ControlPacket, Disconnect, PingReq
 from broker.protocol.reason_codes import ReasonCode
 from engine_strategies import STEPS, Run, Step, check_consistent
-from fakes import EngineDriver, FakeClient, connect_packet
+from fakes import EngineDriver
+from fakes_client import FakeClient, connect_packet
 from strategies import control_packets
 
 _VERSIONS = st.sampled_from([V3_1_1, V5])

@@ -15,7 +15,8 @@ from broker.protocol.packets import (
 )
 from broker.protocol.properties import Properties
 from broker.protocol.reason_codes import ReasonCode
-from fakes import EngineDriver, FakePermissions, request_for
+from fakes import EngineDriver, FakePermissions
+from fakes_client import request_for
 
 _VERSIONS = pytest.mark.parametrize("version", [V3_1_1, V5])
 _T = TopicName(b"t")

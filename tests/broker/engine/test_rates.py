@@ -2,7 +2,8 @@
 
 from broker.protocol.packets import V3_1_1, Disconnect, Publish, TopicName
 from broker.protocol.reason_codes import ReasonCode
-from fakes import EngineDriver, FakeClient
+from fakes import EngineDriver
+from fakes_client import FakeClient
 
 
 def _burst(client: FakeClient, count: int) -> None:

@@ -6,7 +6,8 @@ from broker.access.ports import AccessRefusedError
 from broker.protocol.packets import V3_1_1, V5, ConnAck, Disconnect
 from broker.protocol.properties import NO_PROPERTIES, Properties
 from broker.protocol.reason_codes import ReasonCode
-from fakes import EngineDriver, connect_packet
+from fakes import EngineDriver
+from fakes_client import connect_packet
 
 _SECOND_CONNECT = b"\x10\x0d\x00\x04MQTT\x05\x02\x00\x00\x00\x00\x00"
 

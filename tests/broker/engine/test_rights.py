@@ -7,7 +7,8 @@ from broker.access.ports import AccessRefusedError
 from broker.engine import Authenticate
 from broker.protocol.packets import V3_1_1, V5, Disconnect, PubAck, PubRec
 from broker.protocol.reason_codes import ReasonCode
-from fakes import EngineDriver, FakeClient, FakePermissions, will
+from fakes import EngineDriver, FakePermissions
+from fakes_client import FakeClient, will
 
 versions = pytest.mark.parametrize("version", [V3_1_1, V5])
 

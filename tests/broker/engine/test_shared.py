@@ -4,7 +4,8 @@ from collections import Counter
 
 import pytest
 
-from fakes import EngineDriver, FakeClient, FakePermissions
+from fakes import EngineDriver, FakePermissions
+from fakes_client import FakeClient
 
 
 def _members(driver: EngineDriver, count: int, *, qos: int = 1, expiry: int = 0) -> list[FakeClient]:

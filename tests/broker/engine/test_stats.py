@@ -9,7 +9,8 @@ from broker.engine import Census
 from broker.protocol.connection import ConnectionState
 from broker.protocol.packets import V3_1_1, V5, ControlPacket, Publish
 from broker.protocol.reason_codes import ReasonCode
-from fakes import EngineDriver, FakeClient, FakePermissions, connect_packet
+from fakes import EngineDriver, FakePermissions
+from fakes_client import FakeClient, connect_packet
 
 
 class _CountingDriver(EngineDriver):

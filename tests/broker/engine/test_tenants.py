@@ -4,7 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engine_strategies import STEPS, Run, Step
-from fakes import EngineDriver, will
+from fakes import EngineDriver
+from fakes_client import will
 
 
 @settings(max_examples=60)

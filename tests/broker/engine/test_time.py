@@ -4,7 +4,8 @@ import pytest
 
 from broker.protocol.packets import V3_1_1, V5, Disconnect, PingReq, PingResp
 from broker.protocol.reason_codes import ReasonCode
-from fakes import START, EngineDriver, connect_packet
+from fakes import START, EngineDriver
+from fakes_client import connect_packet
 
 _VERSIONS = pytest.mark.parametrize("version", [V3_1_1, V5])
 

@@ -2,7 +2,8 @@
 
 from broker.protocol.packets import V5, Publish
 from broker.protocol.properties import Properties
-from fakes import EngineDriver, FakeClient
+from fakes import EngineDriver
+from fakes_client import FakeClient
 
 _FILTER = b"$share/g/jobs"
 _KEPT = Properties(session_expiry_interval=100)

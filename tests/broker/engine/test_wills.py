@@ -5,7 +5,8 @@ import pytest
 from broker.protocol.packets import V3_1_1, V5, SubscriptionRequest, TopicFilter
 from broker.protocol.properties import Properties
 from broker.protocol.reason_codes import ReasonCode
-from fakes import START, EngineDriver, FakeClient, will
+from fakes import START, EngineDriver
+from fakes_client import FakeClient, will
 
 _VERSIONS = pytest.mark.parametrize("version", [V3_1_1, V5])
 
