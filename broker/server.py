@@ -113,6 +113,10 @@ class Server:
         if not self._shells:
             self._is_empty.set()
 
+    def linger(self, shell: ConnectionShell) -> None:
+        """Close a connection in `_LINGER_S`, unless its peer does: it was told the last thing."""
+        self._lingering.append((self.now() + _LINGER_S, shell))
+
     def settle(self) -> None:
         """See to it that what the engine asks for is done at the end of this turn."""
         if not self._is_flush_due and self._loop is not None:
@@ -298,14 +302,13 @@ class Server:
         elif not isinstance(shell, ConnectionShell):
             return  # The connection was lost meanwhile; there is nothing to do it to.
         elif isinstance(effect, Close):
-            now = self.now()
             if last := effect.connection.data_to_send():
                 self.engine.stats.bytes_sent += len(last)
                 shell.finish(last)
-                self._lingering.append((now + _LINGER_S, shell))
+                self.linger(shell)
             else:
                 shell.close()
-            self._closing.append((now + self._settings.limits.drain_s, shell))
+            self._closing.append((self.now() + self._settings.limits.drain_s, shell))
             _log.debug(
                 "connection.closed",
                 client_id=effect.connection.client_id,

@@ -41,6 +41,9 @@ class Host(Protocol):
     def spawn(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
         """Start a task that ends with the server."""
 
+    def linger(self, shell: "ConnectionShell") -> None:
+        """Close a connection a little later, if its peer does not: it was told the last thing."""
+
     def settle(self) -> None:
         """Do what the engine asks for, now or at the end of the turn."""
 
@@ -156,10 +159,14 @@ class ConnectionShell(asyncio.Protocol):
         if transport is not None and not transport.is_closing():
             transport.resume_reading()
             if transport.can_write_eof():
-                try:
-                    transport.write_eof()
-                except OSError:  # The peer has reset the connection, and the loop does not know yet.
-                    transport.abort()
+                self._write_eof(transport)
+
+    @staticmethod
+    def _write_eof(transport: asyncio.Transport) -> None:
+        try:
+            transport.write_eof()
+        except OSError:  # The peer has reset the connection, and the loop does not know yet.
+            transport.abort()
 
     def close(self) -> None:
         """Close once everything is out."""

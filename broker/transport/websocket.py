@@ -50,8 +50,10 @@ class WebSocketShell(ConnectionShell):
         )
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came; what is whole of them goes to the engine."""
+        """Bytes came; what is whole of them goes to the engine. After the end nobody wants them."""
         websocket = self._websocket
+        if websocket.eof_sent:
+            return
         websocket.receive_data(data)
         self._unused += len(data)
         payloads: list[bytes] = []
@@ -134,7 +136,13 @@ class WebSocketShell(ConnectionShell):
         is_end = b"" in pieces
         if is_wanted or is_end or self._websocket.state is not State.OPEN:
             transport.write(b"".join(pieces))
-        if is_end:
+        if not is_end:
+            return
+        if transport.can_write_eof():
+            # The peer may still be sending: to close now would reset what it is to read.
+            self._write_eof(transport)
+            self._host.linger(self)
+        else:
             transport.close()
 
 
