@@ -274,7 +274,8 @@ class Broker:
         """Ask the Authenticator about every connected client again, in the background.
 
         Who is refused, or has become somebody else, is closed with 0x87; the others go on with their
-        new permissions, without the subscriptions that these forbid.
+        new permissions, without the subscriptions that these forbid. Clients of enhanced authentication
+        cannot be asked again, and keep theirs.
         """
         self._server.authenticate_again()
 

@@ -16,7 +16,8 @@ from typing import Any, Final, TypeVar, assert_never
 import structlog
 
 from .access.asking import AskingPermissions, Question
-from .access.ports import AccessRefusedError, Authenticator, EnhancedAuthenticator
+from .access.ports import AccessRefusedError, Authenticator, ConnectRequest, EnhancedAuthenticator
+from .access.principal import Principal
 from .engine import (
     AskMethod,
     Authenticate,
@@ -84,6 +85,8 @@ class Server:
         self.admission = Admission(settings.limits, self.engine.stats, now=self.now())
         self._listeners: list[Listener] = []
         self._asking_again: asyncio.Task[None] | None = None
+        #: Questions to hooks; the server does not wait for their answers when it ends.
+        self._asking: set[asyncio.Task[None]] = set()
         self._shells: set[ConnectionShell] = set()
         self._lingering: deque[tuple[float, ConnectionShell]] = deque()
         self._closing: deque[tuple[float, ConnectionShell]] = deque()
@@ -164,6 +167,8 @@ class Server:
                 watching.cancel()
                 if self._asking_again is not None:
                     self._asking_again.cancel()
+                for asking in self._asking:
+                    asking.cancel()
         finally:
             for listener in listeners:
                 listener.close()
@@ -186,7 +191,7 @@ class Server:
         """Ask the Authenticator about every connected Client again, in the background.
 
         Who is refused, or has become somebody else, is closed with 0x87; the others go on with their
-        new permissions.
+        new permissions. Clients of enhanced authentication cannot be asked again, and keep theirs.
         """
         if self._asking_again is not None:
             self._asking_again.cancel()
@@ -196,7 +201,7 @@ class Server:
         for number, shell in enumerate(tuple(self._shells), start=1):
             connection = shell.connection
             if connection is not None and connection.request is not None:
-                answer = await self._ask(partial(self._authenticator.authenticate, connection.request))
+                answer = await self._identify(connection.request)
                 self.engine.authenticated_again(connection, answer, self.now())
                 self.settle()
             if number % _ASKED_PER_TURN == 0:
@@ -294,11 +299,11 @@ class Server:
     def _perform(self, effect: Effect) -> None:
         shell = effect.connection.shell
         if isinstance(effect, Authenticate):
-            self.spawn(self._authenticate(effect), name="broker:authenticate")
+            self._spawn_question(self._authenticate(effect), name="broker:authenticate")
         elif isinstance(effect, AskMethod):
-            self.spawn(self._ask_method(effect), name="broker:authenticate")
+            self._spawn_question(self._ask_method(effect), name="broker:authenticate")
         elif isinstance(effect, Authorize):
-            self.spawn(self._authorize(effect), name="broker:authorize")
+            self._spawn_question(self._authorize(effect), name="broker:authorize")
         elif not isinstance(shell, ConnectionShell):
             return  # The connection was lost meanwhile; there is nothing to do it to.
         elif isinstance(effect, Close):
@@ -328,6 +333,11 @@ class Server:
         else:
             assert_never(effect)
 
+    def _spawn_question(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> None:
+        task = self.spawn(coroutine, name=name)
+        self._asking.add(task)
+        task.add_done_callback(self._asking.discard)
+
     def _proceed_next_turn(self, connection: ServedConnection) -> None:
         if self._loop is not None:
             self._loop.call_soon(self._proceed, connection)
@@ -339,7 +349,7 @@ class Server:
     # The hooks that may wait.
 
     async def _authenticate(self, effect: Authenticate) -> None:
-        answer = await self._ask(partial(self._authenticator.authenticate, effect.request))
+        answer = await self._identify(effect.request)
         self.engine.authenticated(effect.connection, answer, self.now())
         self.settle()
 
@@ -362,6 +372,13 @@ class Server:
         await self._ask(decide)
         self.engine.decided(effect, answers, self.now())
         self.settle()
+
+    async def _identify(self, request: ConnectRequest) -> Principal | AccessRefusedError:
+        answer: object = await self._ask(partial(self._authenticator.authenticate, request))
+        if isinstance(answer, Principal | AccessRefusedError):
+            return answer
+        _log.error("hook.failed", hook="authenticate", answer=type(answer).__name__)
+        return AccessRefusedError(ReasonCode.SERVER_UNAVAILABLE, "the authenticator gave no principal")
 
     async def _ask(self, question: Callable[[], Awaitable[_T]]) -> _T | AccessRefusedError:
         """Return a hook's answer; whatever goes wrong is a refusal."""

@@ -178,6 +178,8 @@ class LimitSettings(_Section):
     """Topic filters in one SUBSCRIBE or UNSUBSCRIBE packet."""
     retained_messages_maximum: Count = 1_000_000
     """Retained messages of one tenant; beyond it a new topic's message is delivered but not kept."""
+    retained_bytes_maximum: Size = 1024 * _MIB
+    """Bytes of the retained messages of one tenant; beyond it a message is delivered but not kept."""
     topic_alias_maximum: Annotated[int, Field(ge=0, le=65_535)] = 32
     """Topic aliases that one v5 client may set; 0 switches them off."""
     topic_levels_maximum: UInt16 = 256

@@ -23,7 +23,11 @@ def configure_logs(settings: LogSettings) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.StackInfoRenderer(),
             *(
-                [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+                [
+                    structlog.dev.ConsoleRenderer(
+                        colors=sys.stderr.isatty(), exception_formatter=structlog.dev.plain_traceback
+                    )
+                ]
                 if is_console
                 else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
             ),

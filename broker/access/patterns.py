@@ -47,6 +47,16 @@ class PatternSet:
         self._others = tuple(others)
         self._rooted = tuple(pattern for pattern in others if not pattern.startswith(_LEADING_WILDCARDS))
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, PatternSet) and (
+            self._hidden_root,
+            self._exact,
+            self._prefixes,
+            frozenset(self._others),
+        ) == (other._hidden_root, other._exact, other._prefixes, frozenset(other._others))
+
+    __hash__ = None  # type: ignore[assignment]
+
     def matches(self, topic: TopicName) -> bool:
         """Say whether some pattern matches `topic`."""
         return self._is_listed(topic) or any(matches(pattern, topic) for pattern in self._candidates(topic))

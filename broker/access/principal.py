@@ -6,11 +6,14 @@ Spec: RFC 5280 §4.1.2; v5 §4.12, §5.4.2; v3.1.1 §5.4.1, §5.4.2.
 """
 
 from datetime import datetime
-from typing import Protocol
+from typing import Final, Protocol
 
 from msgspec import Struct
 
 from ..protocol.packets import TopicFilter, TopicName
+
+#: Begins the identity of whoever proved it by a password.
+_USER: Final = "user/"
 
 
 class CertificateSubject(Struct, frozen=True, kw_only=True):
@@ -86,8 +89,11 @@ class Principal(Struct, frozen=True, kw_only=True):
     def identity(self) -> str | None:
         """Who this is across connections and certificates, None for a client without identity.
 
-        `user/` keeps users apart from things, whose names have no slash.
+        `user/` keeps users apart from things, whose names have no slash, and from any certificate.
         """
         if self.certificate is not None:
-            return self.certificate.subject.common_name or self.certificate.subject.rfc4514
-        return None if self.user_name is None else f"user/{self.user_name}"
+            subject = self.certificate.subject
+            if subject.common_name and not subject.common_name.startswith(_USER):
+                return subject.common_name
+            return subject.rfc4514
+        return None if self.user_name is None else f"{_USER}{self.user_name}"

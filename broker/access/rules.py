@@ -114,6 +114,17 @@ class RulePermissions:
         self._subscribe_allow = patterns(rule for rule in allow if rule.is_for_subscribe)
         self._subscribe_deny = patterns(rule for rule in deny if rule.is_for_subscribe)
 
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, RulePermissions)
+            and all(
+                getattr(self, name) == getattr(other, name) for name in self.__slots__ if name != "_reserved"
+            )
+            and self._reserved.root == other._reserved.root
+        )
+
+    __hash__ = None  # type: ignore[assignment]
+
     def may_publish(self, topic: TopicName, *, is_retain: bool) -> bool:
         """Apply reserved topics first, then deny, then allow."""
         if not self._reserved.may_publish(topic, is_retain=is_retain) or self._publish_deny.matches(topic):

@@ -99,6 +99,10 @@ def handle_authenticated(
     if isinstance(answer, AccessRefusedError):
         refuse(state, connection, answer.reason_code, answer.detail, now)
         return
+    if connection.is_outdated and connection.request is not None:
+        connection.is_outdated = False
+        state.effects.append(Authenticate(connection, connection.request))
+        return
     if questions := _open_questions(state, answer, packet):
         resume = partial(_decided, state, connection, answer)
         state.effects.append(Authorize(connection, answer, questions, resume))
@@ -281,13 +285,11 @@ def _welcome(
     )
     connection.write_packet(answer)
     state.stats.connects_accepted += 1
-    certificate = connection.certificate
-    credential = None if certificate is None else certificate.fingerprint_sha256
-    # Without a certificate rights may depend on anything; after a restart nobody has asked yet.
-    has_other_rights = credential is None or session.credential != credential
+    permissions = connection.permissions
+    has_other_rights = session.permissions != permissions
     before = session.frame_needs
-    session.credential = credential
-    session.may_receive = connection.permissions.may_receive
+    session.permissions = permissions
+    session.may_receive = permissions.may_receive
     if has_other_rights:
         session.drop_forbidden()
     session.attach(

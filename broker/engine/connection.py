@@ -118,6 +118,7 @@ class ServedConnection(Connection):
         "connect",
         "exchange",
         "hold",
+        "is_outdated",
         "listener",
         "opened_at",
         "origin",
@@ -169,6 +170,7 @@ class ServedConnection(Connection):
         #: Packets that wait for a decision.
         self.postponed: Sequence[ControlPacket] = ()
         self.hold = Hold.NONE
+        self.is_outdated = False
         #: Since when (seconds) the peer takes nothing, None while it does.
         self.congested_since: float | None = None
         #: When the CONNECT is due, later when the Client has been silent for too long.

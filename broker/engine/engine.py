@@ -180,8 +180,12 @@ class Engine:
                 connection.tap.received(packets, connection.version)
         try:
             self._handle(connection, packets, now)
-            if state.limits.publish_rate_maximum is not None:
-                charge(state, connection, sum(type(packet) is Publish for packet in packets), now)
+            if (
+                state.limits.publish_rate_maximum is not None
+                and connection.state is ConnectionState.CONNECTED
+            ):
+                handled = packets[: len(packets) - len(connection.postponed)]
+                charge(state, connection, sum(type(packet) is Publish for packet in handled), now)
             if connection.postponed:
                 return
             if connection.failure is not None:

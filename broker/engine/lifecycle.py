@@ -96,6 +96,7 @@ def end_session(state: EngineState, session: Session, now: float) -> None:
     del tenant.sessions[session.client_id]
     state.session_count -= 1
     pass_on_shared(state, session, now)
+    session.forget()
     if session.is_durable and state.journal is not None:
         state.journal.append(DropSession(session.tenant, session.client_id))
 

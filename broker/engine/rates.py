@@ -24,10 +24,13 @@ def charge(state: EngineState, connection: ServedConnection, publishes: int, now
     if rate is None or not publishes:
         return
     bucket = connection.publish_bucket
-    bucket.level = min(rate, bucket.level + (now - bucket.filled_at) * rate) - publishes
+    level = min(rate, bucket.level + (now - bucket.filled_at) * rate)
+    if level >= rate:
+        # Full: quiet for a second after all was paid. At zero, where a hold ends, a flood would begin anew.
+        bucket.overdrawn_since = None
+    bucket.level = level - publishes
     bucket.filled_at = now
     if bucket.level >= 0:
-        bucket.overdrawn_since = None
         return
     if bucket.overdrawn_since is None:
         bucket.overdrawn_since = now

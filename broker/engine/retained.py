@@ -27,9 +27,7 @@ def retain(state: EngineState, tenant: Tenant, message: ApplicationMessage) -> C
     if not message.payload:
         return drop_retained(state, tenant, topic)
     is_statistic = topic.startswith(_STATISTICS)
-    is_new = tenant.retained.get(topic) is None
-    is_full = len(tenant.retained) - tenant.statistics >= state.limits.retained_messages_maximum
-    if is_new and is_full and not is_statistic:
+    if not is_statistic and not _has_room(state, tenant, message):
         state.stats.retained_refused += 1
         return None
     keep_retained(state, tenant, message)
@@ -41,8 +39,12 @@ def retain(state: EngineState, tenant: Tenant, message: ApplicationMessage) -> C
 def keep_retained(state: EngineState, tenant: Tenant, message: ApplicationMessage) -> None:
     """Keep a message until it is replaced, removed or expires; the store is not told."""
     topic = message.topic
-    if tenant.retained.get(topic) is None:
+    earlier = tenant.retained.get(topic)
+    if earlier is None:
         tenant.statistics += topic.startswith(_STATISTICS)
+    else:
+        tenant.retained_bytes -= earlier.size_bytes()
+    tenant.retained_bytes += message.size_bytes()
     _cancel_expiry(state, tenant, topic)
     tenant.retained.set(topic, message)
     if message.expires_at is not None:
@@ -57,12 +59,24 @@ def drop_retained(state: EngineState, tenant: Tenant, topic: TopicName) -> Commi
         The commit after which that is durable, None where there is nothing to wait for.
     """
     _cancel_expiry(state, tenant, topic)
-    if tenant.retained.remove(topic) is None:
+    removed = tenant.retained.remove(topic)
+    if removed is None:
         return None
+    tenant.retained_bytes -= removed.size_bytes()
     if topic.startswith(_STATISTICS):
         tenant.statistics -= 1
         return None
     return None if state.journal is None else state.journal.append(DropRetained(tenant.name, topic))
+
+
+def _has_room(state: EngineState, tenant: Tenant, message: ApplicationMessage) -> bool:
+    """Whether a Client's message may be kept, in the place of an earlier one if there is one."""
+    limits = state.limits
+    earlier = tenant.retained.get(message.topic)
+    size_bytes = tenant.retained_bytes + message.size_bytes() - (earlier.size_bytes() if earlier else 0)
+    if earlier is None and len(tenant.retained) - tenant.statistics >= limits.retained_messages_maximum:
+        return False
+    return size_bytes <= limits.retained_bytes_maximum
 
 
 def _cancel_expiry(state: EngineState, tenant: Tenant, topic: TopicName) -> None:

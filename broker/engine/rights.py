@@ -39,6 +39,7 @@ def change_rights(state: EngineState, connection: ServedConnection, principal: P
     connection.principal = principal
     connection.origin = Origin(connection.client_id, principal)
     connection.routes.clear()
+    session.permissions = principal.permissions
     session.may_receive = principal.permissions.may_receive
     session.drop_forbidden()
     withdraw_forbidden(state, tenant, connection)
@@ -54,6 +55,8 @@ def handle_authenticated_again(
     state: EngineState, connection: ServedConnection, answer: Principal | AccessRefusedError, now: float
 ) -> None:
     """The rules have changed: go on with the new permissions, or close; nothing happens before CONNACK."""
+    if connection.state is ConnectionState.AUTHENTICATING:
+        connection.is_outdated = True
     if connection.state is not ConnectionState.CONNECTED:
         return
     if isinstance(answer, AccessRefusedError):

@@ -38,6 +38,7 @@ class Tenant:
         "generation",
         "name",
         "retained",
+        "retained_bytes",
         "services",
         "sessions",
         "statistics",
@@ -50,6 +51,8 @@ class Tenant:
         self.tree: SubscriptionTree[Session] = SubscriptionTree()
         self.services: SubscriptionTree[Mailbox] = SubscriptionTree()
         self.retained: RetainedIndex[ApplicationMessage] = RetainedIndex()
+        #: Payloads and topics of them all.
+        self.retained_bytes = 0
         #: When retained messages expire, for those that do.
         self.expiries: dict[TopicName, Timer] = {}
         #: How many of the retained messages are statistics, which count towards no limit.

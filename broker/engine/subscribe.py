@@ -20,7 +20,7 @@ from ..protocol.packets import (
 )
 from ..protocol.reason_codes import ReasonCode
 from ..protocol.subscription import Subscription
-from ..protocol.topics import levels, split_shared
+from ..protocol.topics import has_wildcard, levels, split_shared
 from ..session.message import Delivery
 from ..session.records import DropSubscription, PutSubscription
 from ..session.session import Session
@@ -126,6 +126,8 @@ def send_backlog(state: EngineState, connection: ServedConnection, now: float) -
         room -= 1
         if delivery is None:
             del backlog[topic_filter]
+            if has_wildcard(topic_filter):
+                break  # The next one may walk through everything that is retained, too.
             continue
         if delivery.message.has_expired(now):
             continue

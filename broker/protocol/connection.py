@@ -95,11 +95,6 @@ class Connection:
         """How the peer broke the protocol, if it did; nothing more will be read."""
         return self._stream.failure
 
-    @property
-    def has_buffered(self) -> bool:
-        """Whether `events` may give another packet without more bytes."""
-        return self._stream.has_buffered
-
     def receive(self, data: bytes, *, now: float) -> None:
         """Take in bytes as they came, in any chunking."""
         self.last_received = now

@@ -90,11 +90,6 @@ class PacketStream:
             self._buffer = self._buffer[self._position :] + data
             self._position = 0
 
-    @property
-    def has_buffered(self) -> bool:
-        """Whether a call of `read` may give another packet without more bytes."""
-        return bool(self._buffer) and self.failure is None
-
     def read(self, limit: int) -> list[ControlPacket]:
         """Return the next whole packets, at most `limit`; fewer means that more bytes are needed.
 

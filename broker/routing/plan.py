@@ -94,11 +94,6 @@ class Plan(Generic[ReceiverT]):
         self.shared = shared
         self.no_local = no_local
 
-    @property
-    def is_empty(self) -> bool:
-        """Whether nobody subscribes."""
-        return not self.groups and not self.shared
-
 
 def group_of(receiver: ReceiverT, subscription: Subscription) -> Group[ReceiverT]:
     """Return a group of one, for the member of a Shared Subscription whose turn it is."""

@@ -30,6 +30,10 @@ class ApplicationMessage(Struct, frozen=True, gc=False):
     origin: object | None = None
     supersede_key: bytes | None = None
 
+    def size_bytes(self) -> int:
+        """Return what the message weighs where it is kept: payload and topic."""
+        return len(self.payload) + len(self.topic)
+
     def has_expired(self, now: float) -> bool:
         """Whether the message must not be delivered any more (v5 [MQTT-3.3.2-5])."""
         return self.expires_at is not None and now >= self.expires_at
@@ -88,4 +92,4 @@ class Delivery(Struct, gc=False):
 
     def size_bytes(self) -> int:
         """Return what the message weighs in a queue."""
-        return len(self.message.payload) + len(self.message.topic)
+        return self.message.size_bytes()

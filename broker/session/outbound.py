@@ -61,6 +61,7 @@ class Outbox:
         "connection",
         "disconnected_at",
         "in_flight",
+        "in_flight_bytes",
         "is_writable",
         "maximum_packet_size",
         "outgoing",
@@ -82,6 +83,7 @@ class Outbox:
         self.client_id = client_id
         #: Packet ids towards the Client, in the order of first sending (v5 [MQTT-4.6.0-1]).
         self.in_flight: dict[int, Outbound] = {}
+        self.in_flight_bytes = 0
         self.connection: Connection | None = None
         #: Since when it has no connection (seconds), None while it has one.
         self.disconnected_at: float | None = None
@@ -154,6 +156,12 @@ class Outbox:
         self._aliases = None
         self._resend.clear()
 
+    def forget(self) -> None:
+        """Let go of every message: the Session ended, and a route may still know it."""
+        self.in_flight.clear()
+        self.in_flight_bytes = 0
+        self._pending.take(lambda _: True)
+
     def send(self, delivery: Delivery, now: float) -> None:
         """Send a QoS 0 delivery with a frame of its own, if the connection and its limits allow."""
         if not self.is_writable:
@@ -182,6 +190,7 @@ class Outbox:
         for packet_id, outbound in tuple(self.in_flight.items()):
             if outbound.delivery is not None and is_to_go(outbound.delivery):
                 del self.in_flight[packet_id]
+                self.in_flight_bytes -= outbound.delivery.size_bytes()
                 self._drop_row(outbound.row)
                 given_up.append(outbound.delivery)
         for queued in self._pending.take(is_to_go):
@@ -196,13 +205,17 @@ class Outbox:
         (v5 §4.9, [MQTT-4.6.0-6]); otherwise it is pending, up to the limits, beyond which the newest
         is dropped and counted.
         """
-        if self._waiting or not self.is_writable or len(self.in_flight) >= self._quota:
+        if self._waiting or not self.is_writable or not self._has_room:
             self._stats.unsent += 1
             self._pending.offer(delivery, self._record)
         elif self._journal is not None:
             self._start(delivery, self._record(delivery, 0), now)
         else:
             self._start(delivery, 0, now)
+
+    @property
+    def _has_room(self) -> bool:
+        return len(self.in_flight) < self._quota and self.in_flight_bytes < self._limits.pending_bytes_maximum
 
     def pump(self, now: float) -> None:
         """Send what waits, as far as the quota and the connection allow."""
@@ -214,7 +227,7 @@ class Outbox:
             if outbound is not None and outbound.commit is None:
                 self._continue(packet_id, outbound, now)
         waiting = self._waiting
-        while waiting and self.is_writable and len(in_flight) < self._quota:
+        while waiting and self.is_writable and self._has_room:
             queued = self._pending.pop()
             if queued.delivery.message.has_expired(now):
                 self._stats.dropped_expired += 1
@@ -267,6 +280,8 @@ class Outbox:
             return None
         if outbound.flow is not flow:
             outbound.flow = flow
+            if outbound.delivery is not None:
+                self.in_flight_bytes -= outbound.delivery.size_bytes()
             outbound.delivery = None  # v5 §4.3.3: the message is the Client's now.
             if outbound.row and self._journal is not None:
                 self._move(self._journal, packet_id, outbound)
@@ -290,6 +305,7 @@ class Outbox:
             self._pending.put_back(Queued(delivery, row))
             return
         is_taken = flow is Flow.AWAIT_PUBCOMP
+        self.in_flight_bytes += 0 if is_taken else delivery.size_bytes()
         self.in_flight[packet_id] = Outbound(None if is_taken else delivery, flow, row, True)
         self._last_packet_id = packet_id
 
@@ -321,6 +337,7 @@ class Outbox:
         while packet_id in in_flight:
             packet_id = packet_id % _PACKET_ID_MAXIMUM + 1
         self._last_packet_id = packet_id
+        self.in_flight_bytes += delivery.size_bytes()
         if delivery.qos == 1:
             in_flight[packet_id] = Outbound(delivery, Flow.AWAIT_PUBACK, row, True)
         elif row and self._journal is not None:
@@ -349,6 +366,7 @@ class Outbox:
             self._stats.dropped_too_large += 1
             self._stats.unsent += 1
             self._drop_row(self.in_flight.pop(packet_id).row)
+            self.in_flight_bytes -= delivery.size_bytes()
             return
         if flags:
             prefix = bytes((prefix[0] | flags,)) + prefix[1:]
@@ -391,6 +409,8 @@ class Outbox:
 
     def _finish(self, packet_id: int, outbound: Outbound, now: float) -> None:
         del self.in_flight[packet_id]
+        if outbound.delivery is not None:
+            self.in_flight_bytes -= outbound.delivery.size_bytes()
         if outbound.row:
             self._drop_row(outbound.row)
         if self._waiting or self._resend:

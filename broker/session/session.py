@@ -34,12 +34,12 @@ class Session(Outbox):
     """Session State of one ClientId in one tenant; the engine creates, attaches, feeds and ends it."""
 
     __slots__ = (
-        "credential",
         "expiry_interval",
         "identity",
         "inbound",
         "inbound_commit",
         "may_receive",
+        "permissions",
         "subscriptions",
         "will",
     )
@@ -57,8 +57,8 @@ class Session(Outbox):
         super().__init__(tenant, client_id, limits=limits, stats=stats, dirty=dirty, journal=journal)
         #: Whose Session it is; nobody else may attach to it. None: a Client without identity.
         self.identity: str | None = None
-        #: What the Client proved that with last; another one may have other rights.
-        self.credential: str | None = None
+        #: What it may do, as it was asked last; None after a restart.
+        self.permissions: object | None = None
         self.expiry_interval = 0
         self.subscriptions: dict[TopicFilter, Subscription] = {}
         self.will: Will | None = None
