@@ -157,7 +157,7 @@ class LimitSettings(_Section):
     pending_messages_maximum: Count = 10_000
     """Messages that wait for one session, connected or not; beyond it a new one is dropped and counted."""
     pending_bytes_maximum: Size = 16 * _MIB
-    """Bytes of messages that wait for one session."""
+    """Bytes of messages that wait for one session; as many may be in flight to it before more wait."""
     session_expiry_maximum_s: Annotated[int, Field(ge=0, le=SESSION_NEVER_EXPIRES)] = SESSION_NEVER_EXPIRES
     """Longest life of a session without its connection, in seconds; 4294967295 is forever."""
     sessions_maximum: Count = 1_000_000
