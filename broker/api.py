@@ -42,10 +42,11 @@ from .protocol.topics import check_topic_filter, check_topic_name
 from .server import Server
 from .session.message import ApplicationMessage
 from .settings import BrokerSettings
-from .storage import MemoryStore, SessionStore
+from .storage import MIGRATIONS, MemoryStore, PostgresqlStore, SessionStore, SqliteStore
 from .transport import ListenerAddress, TLSFilesError
 
 __all__ = [
+    "MIGRATIONS",
     "AccessRefusedError",
     "Action",
     "AskingPermissions",
@@ -66,9 +67,11 @@ __all__ = [
     "PacketNote",
     "Permissions",
     "PolicyDecision",
+    "PostgresqlStore",
     "Principal",
     "SessionInfo",
     "SessionStore",
+    "SqliteStore",
     "Stats",
     "Subscription",
     "Success",
@@ -84,6 +87,8 @@ class Message(Struct, frozen=True, gc=False):
     """An Application Message as services see it.
 
     `origin` is None for messages of services, and for all beside a foreign broker, which does not tell.
+    `is_dup` and `packet_id` (0 for none) are those of the foreign broker's PUBLISH: one that is sent again to
+    the same Session has both (v5 [MQTT-3.3.1-1], [MQTT-4.4.0-1]). Inside a process nothing comes again.
     """
 
     topic: str
@@ -92,6 +97,8 @@ class Message(Struct, frozen=True, gc=False):
     is_retain: bool = False
     properties: Properties = NO_PROPERTIES
     origin: Origin | None = None
+    is_dup: bool = False
+    packet_id: int = 0
 
 
 class Bus(Protocol):

@@ -28,13 +28,15 @@ from .engine import (
     Engine,
     PauseReading,
     Proceed,
+    ReadPending,
     ResumeReading,
     ServedConnection,
 )
+from .keeper import Keeper
 from .protocol.errors import LocalUsageError
 from .protocol.packets import ClientId
 from .protocol.reason_codes import ReasonCode
-from .session.records import Commit, Journal
+from .session.journal import Journal
 from .settings import BrokerSettings
 from .storage.ports import SessionStore
 from .transport import (
@@ -81,7 +83,9 @@ class Server:
             now=self.now(),
             methods=methods,
             reason_strings=settings.reason_strings,
+            stores_every_will=settings.wills_outlive_crashes,
         )
+        self._keeper: Keeper | None = None
         self.admission = Admission(settings.limits, self.engine.stats, now=self.now())
         self._listeners: list[Listener] = []
         self._asking_again: asyncio.Task[None] | None = None
@@ -91,7 +95,6 @@ class Server:
         self._lingering: deque[tuple[float, ConnectionShell]] = deque()
         self._closing: deque[tuple[float, ConnectionShell]] = deque()
         self._is_flush_due = False
-        self._is_committing = False
         self._stop = asyncio.Event()
         self._is_empty = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -149,11 +152,17 @@ class Server:
             StorageError: the store cannot be read, or a commit failed; nothing was acknowledged for it.
         """
         self._loop = asyncio.get_running_loop()
-        if self._store is not None:
-            self.engine.restore(await self._store.load(), self.now())
+        snapshot = None if self._store is None else await self._store.load()
+        if snapshot is not None:
+            # What was stored has happened already, whatever the machine's clock says now.
+            self._epoch += max(0.0, snapshot.at - self.now())
+            self.engine.restore(snapshot, self.now())
+            del snapshot
         listeners = self._listeners
         try:
             async with asyncio.TaskGroup() as self._tasks:
+                if self._store is not None:
+                    self._keeper = self._new_keeper(self._store)
                 await self._listen()
                 ticking = self.spawn(self._tick(), name="broker:timers")
                 watching = self.spawn(
@@ -229,6 +238,8 @@ class Server:
         except TimeoutError:
             _log.warning("broker.drain_incomplete", connections=len(self._shells))
         self._flush()
+        if self._keeper is not None:
+            await self._keeper.finish(timeout_s=self._settings.limits.drain_s)
 
     async def _tick(self) -> None:
         """Look at the timers, and give up on peers that do not take their last bytes."""
@@ -252,8 +263,9 @@ class Server:
         if state.effects:
             for effect in engine.take_effects():
                 self._perform(effect)
-        if state.journal is not None and not self._is_committing:
-            self._commit()
+        if self._keeper is not None:
+            engine.release()
+            self._keeper.commit_when_due()
         if state.filled:
             for mailbox in state.filled:
                 mailbox.wake()
@@ -273,30 +285,11 @@ class Server:
         if state.effects:
             self.settle()
 
-    def _commit(self) -> None:
-        """Hand one group of changes to the store; the next group waits until this one is durable."""
-        group = self.engine.take_operations()
-        if group is None or self._store is None:
-            return
-        operations, commit = group
-        waiting: Awaitable[None] | None
-        try:
-            waiting = self._store.commit(operations)
-        except Exception as error:  # noqa: BLE001  (whatever it was, nobody may go on as if it were stored)
-            waiting = _failed(error)
-        if waiting is None:
-            self.engine.committed(commit, self.now())
-            return
-        self._is_committing = True
-        self.spawn(self._await_commit(waiting, commit), name="broker:commit")
-
-    async def _await_commit(self, waiting: Awaitable[None], commit: Commit) -> None:
-        await waiting
-        self._is_committing = False
-        self.engine.committed(commit, self.now())
-        self.settle()
-
     def _perform(self, effect: Effect) -> None:
+        if isinstance(effect, ReadPending):
+            if self._keeper is not None:
+                self._keeper.read(effect)
+            return
         shell = effect.connection.shell
         if isinstance(effect, Authenticate):
             self._spawn_question(self._authenticate(effect), name="broker:authenticate")
@@ -332,6 +325,16 @@ class Server:
             self._proceed_next_turn(effect.connection)
         else:
             assert_never(effect)
+
+    def _new_keeper(self, store: SessionStore) -> Keeper:
+        return Keeper(
+            self.engine,
+            store,
+            interval_s=self._settings.commit_interval_s,
+            spawn=self.spawn,
+            now=self.now,
+            settle=self.settle,
+        )
 
     def _spawn_question(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> None:
         task = self.spawn(coroutine, name=name)
@@ -398,8 +401,3 @@ class Server:
 def _new_client_id() -> ClientId:
     """Return an id that nobody can guess, so that nobody can take the Session over."""
     return ClientId("auto-" + secrets.token_hex(12))
-
-
-async def _failed(error: Exception) -> None:
-    """Fail as a commit does that takes its time, so that both end the server in one way."""
-    raise error

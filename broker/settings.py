@@ -150,6 +150,8 @@ class LimitSettings(_Section):
     """Largest Control Packet that is accepted, in bytes; told to v5 clients as Maximum Packet Size."""
     connect_packet_size_maximum: PacketSize = 512 * _KIB
     """Largest first packet of a connection, in bytes: before CONNECT the peer is a stranger."""
+    journal_bytes_maximum: Size = 256 * _MIB
+    """Bytes of changes that wait for the disk; beyond it publishers of what must be stored are not read."""
     receive_maximum: UInt16 = 1024
     """QoS 1 and 2 messages that one client may have unacknowledged towards the broker."""
     in_flight_maximum: UInt16 = 1024
@@ -238,6 +240,10 @@ class BrokerSettings(_Section):
     topics_root: Annotated[str, StringConstraints(pattern=r"^[^/+#\x00]{1,64}$")] = "$aws"
     """First level of the reserved device topics. Device kits hard-code $aws: change it for closed fleets."""
 
+    wills_outlive_crashes: bool = True
+    """Whether the wills of clients without a kept session are stored, to be published after a crash, too."""
+    commit_interval_s: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.005
+    """Shortest time from one commit to the next, in seconds; what is delivered meanwhile is never written."""
     reason_strings: bool = False
     """Whether CONNACK and DISCONNECT tell v5 clients in words why; off saves bytes."""
     sys_interval_s: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = 10.0

@@ -99,6 +99,26 @@ class DevelopmentPKI:
         """
         return self._ensure(f"devices/{_checked(name)}", common_name=name, usage=CLIENT_USAGE)
 
+    def ensure_devices(self, names: Iterable[str]) -> list[CertificateFiles]:
+        """Make the certificates of many devices unless they stand: what `ensure_device` does, at once.
+
+        The folder is locked and the authority read once. The disk is not waited for: what a power cut
+        damages is made again by the next call.
+
+        Raises:
+            PKIError: as in `ensure_device`.
+        """
+        made = []
+        with self._locked():
+            authority = self._open_authority()
+            for name in names:
+                files = self._files(f"devices/{_checked(name)}")
+                self._ensure_files(
+                    files, authority, common_name=name, usage=CLIENT_USAGE, waits_for_disk=False
+                )
+                made.append(files)
+        return made
+
     def ensure_operator(self, name: str) -> CertificateFiles:
         """Make an operator's certificate (organizational unit `operator`) unless it stands.
 
@@ -117,26 +137,49 @@ class DevelopmentPKI:
         organizational_unit: str | None = None,
         hosts: tuple[str, ...] = (),
     ) -> CertificateFiles:
-        files = CertificateFiles(
-            certificate=self.folder / f"{stem}.pem", key=self.folder / f"{stem}.key", authority=self.authority
-        )
+        files = self._files(stem)
         with self._locked():
-            authority, authority_key = self._open_authority()
-            if self._still_serves(files, authority, hosts):
-                return files
-            key = new_key()
-            certificate = make_leaf(
-                key,
+            self._ensure_files(
+                files,
+                self._open_authority(),
                 common_name=common_name,
                 usage=usage,
-                authority=authority,
-                authority_key=authority_key,
-                now=self._now(),
                 organizational_unit=organizational_unit,
                 hosts=hosts,
             )
-            _write_pair(files.certificate, certificate, files.key, key)
         return files
+
+    def _files(self, stem: str) -> CertificateFiles:
+        return CertificateFiles(
+            certificate=self.folder / f"{stem}.pem", key=self.folder / f"{stem}.key", authority=self.authority
+        )
+
+    def _ensure_files(
+        self,
+        files: CertificateFiles,
+        authority: tuple[x509.Certificate, ec.EllipticCurvePrivateKey],
+        *,
+        common_name: str,
+        usage: x509.ObjectIdentifier,
+        organizational_unit: str | None = None,
+        hosts: tuple[str, ...] = (),
+        waits_for_disk: bool = True,
+    ) -> None:
+        issuer, issuer_key = authority
+        if self._still_serves(files, issuer, hosts):
+            return
+        key = new_key()
+        certificate = make_leaf(
+            key,
+            common_name=common_name,
+            usage=usage,
+            authority=issuer,
+            authority_key=issuer_key,
+            now=self._now(),
+            organizational_unit=organizational_unit,
+            hosts=hosts,
+        )
+        _write_pair(files.certificate, certificate, files.key, key, waits_for_disk=waits_for_disk)
 
     def _still_serves(
         self, files: CertificateFiles, authority: x509.Certificate, hosts: tuple[str, ...]
@@ -222,25 +265,32 @@ def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def _write_pair(
-    certificate_path: Path, certificate: x509.Certificate, key_path: Path, key: ec.EllipticCurvePrivateKey
+    certificate_path: Path,
+    certificate: x509.Certificate,
+    key_path: Path,
+    key: ec.EllipticCurvePrivateKey,
+    *,
+    waits_for_disk: bool = True,
 ) -> None:
     """Write both files; a crash in between leaves a pair that does not match, which is made again."""
     pem = key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
     key_path.parent.mkdir(mode=0o700, exist_ok=True)
-    _write_atomic(key_path, pem, mode=0o600)
-    _write_atomic(certificate_path, certificate.public_bytes(serialization.Encoding.PEM), mode=0o644)
+    _write_atomic(key_path, pem, mode=0o600, waits_for_disk=waits_for_disk)
+    pem = certificate.public_bytes(serialization.Encoding.PEM)
+    _write_atomic(certificate_path, pem, mode=0o644, waits_for_disk=waits_for_disk)
 
 
-def _write_atomic(path: Path, content: bytes, *, mode: int) -> None:
+def _write_atomic(path: Path, content: bytes, *, mode: int, waits_for_disk: bool) -> None:
     """Replace the file in one step; its content is never readable by more than `mode`, even for a moment."""
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(content)
             file.flush()
-            os.fsync(file.fileno())
+            if waits_for_disk:
+                os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -88,6 +88,7 @@ def session_list(limit: int, after: str, data: Path, url: str | None, *, as_json
         "subscriptions": lambda item: str(item["subscriptions"]),
         "pending": lambda item: str(item["pending_messages"]),
         "in flight": lambda item: str(item["in_flight_messages"]),
+        "dropped": lambda item: str(item["dropped_messages"]),
     }
     _print_table(columns, sessions)
     if cursor is not None:

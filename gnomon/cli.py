@@ -22,6 +22,8 @@ from .password_command import password
 from .services_command import services
 from .settings import load_settings, settings_schema
 from .settings_text import settings_text
+from .shadow_command import shadow
+from .storage_command import backup, restore
 from .version import installed_version
 
 _INTERRUPTED: Final = 130
@@ -134,9 +136,12 @@ def config_schema() -> None:
     click.echo(_dump(settings_schema()))
 
 
+cli.add_command(backup)
 cli.add_command(password)
+cli.add_command(restore)
 cli.add_command(services)
 cli.add_command(session)
+cli.add_command(shadow)
 cli.add_command(trace)
 
 

@@ -19,6 +19,7 @@ import click
 from broker.settings import BrokerSettings, ListenerSettings
 from fleet import CertificateFiles, DevelopmentPKI, PKIError
 from simulators import ShadowView, SimulatedDevice, SimulatedOperator, Version
+from storage import StorageSettings
 
 from .data_folder import PKI_FOLDER
 from .demo_view import DemoView, choose_view
@@ -95,7 +96,12 @@ def _prepare(data: Path) -> tuple[DevelopmentPKI, Path]:
     listener = ListenerSettings(
         url="mtls://127.0.0.1:0", certificate=files.certificate, key=files.key, client_ca=files.authority
     )
-    settings = GnomonSettings(data=data, broker=BrokerSettings(listeners=(listener,)))
+    settings = GnomonSettings(
+        data=data,
+        broker=BrokerSettings(listeners=(listener,)),
+        # So that there is something to follow each time.
+        storage=StorageSettings(durability="memory"),
+    )
     config = data / "gnomon.toml"
     try:
         config.write_text(settings_text(settings))

@@ -50,6 +50,16 @@ def _dropped(figures: Figures) -> dict[str, float]:
     }
 
 
+def _bus_dropped(figures: Figures) -> dict[str, float]:
+    outbound = figures.outbound
+    return {
+        "expired": outbound.dropped_expired,
+        "full": outbound.dropped_full,
+        "refused": outbound.refused,
+        "too_large": outbound.dropped_too_large,
+    }
+
+
 def _rejected(figures: Figures) -> dict[str, float]:
     stats = figures.stats
     return {
@@ -191,6 +201,11 @@ METRICS: Final[Sequence[Metric]] = (
             "How often a publisher was not read from because a service had too much to do.",
         ),
         (
+            "gnomon_broker_store_holds",
+            "stats.store_holds",
+            "How often a publisher was not read from because too many changes waited for the disk.",
+        ),
+        (
             "gnomon_broker_publish_rate_holds",
             "stats.publish_rate_holds",
             "How often a client was not read from because it published too fast.",
@@ -211,12 +226,43 @@ METRICS: Final[Sequence[Metric]] = (
             "How often the remembered receivers of topics were forgotten because there were too many.",
         ),
     ),
+    # Services beside a foreign broker.
+    *_plain(
+        "counter",
+        ("gnomon_bus_connects", "bus.connects", "Connections to the foreign broker."),
+        (
+            "gnomon_bus_sessions_lost",
+            "bus.sessions_lost",
+            "How often the foreign broker had forgotten the session, and what it kept for us.",
+        ),
+        ("gnomon_bus_messages_received", "bus.messages_received", "PUBLISH of the foreign broker."),
+        ("gnomon_bus_messages_superseded", "outbound.superseded", "Waiting for it, replaced by a later one."),
+    ),
+    Metric(
+        "gnomon_bus_messages_dropped",
+        "counter",
+        "Messages that the foreign broker did not get, by cause: expired, full (too many wait), refused (by "
+        "it), too_large (for it).",
+        _bus_dropped,
+        "cause",
+    ),
     # Shadows.
     *_plain(
         "counter",
         ("gnomon_shadow_requests", "shadow.requests", "Requests to shadows."),
         ("gnomon_shadow_refused", "shadow.refused", "Requests answered with a rejection."),
+        (
+            "gnomon_shadow_throttled",
+            "shadow.throttled",
+            "Requests refused because there were too many in flight, or in one second.",
+        ),
         ("gnomon_shadow_ignored", "shadow.ignored", "Messages on request topics that are no requests."),
+        (
+            "gnomon_shadow_repeated",
+            "shadow.repeated",
+            "Requests that a broker sent again and that had been done before.",
+        ),
+        ("gnomon_shadow_changes", "shadow.changes", "Accepted updates and deletes."),
         ("gnomon_shadow_commits", "shadow.commits", "Groups of changes that the store took."),
         (
             "gnomon_shadow_store_failures",
@@ -224,6 +270,72 @@ METRICS: Final[Sequence[Metric]] = (
             "Groups that the store did not take or read.",
         ),
         ("gnomon_shadow_internal_failures", "shadow.internal_failures", "Requests that failed by our fault."),
+        (
+            "gnomon_shadow_converged",
+            "shadow.converged",
+            "Shadows whose reported state follows desired again.",
+        ),
+        ("gnomon_shadow_retold", "shadow.retold", "Deltas that were published again."),
+        ("gnomon_shadow_swept", "shadow.swept", "Expired tombstones and journal entries that were removed."),
+    ),
+    *_plain(
+        "gauge",
+        ("gnomon_shadow_drifting", "shadow.drifting", "Shadows with a delta."),
+        (
+            "gnomon_shadow_drifts_not_followed",
+            "shadow.drifts_not_followed",
+            "1 where more shadows have a delta than are followed.",
+        ),
+        (
+            "gnomon_shadow_drift_age_seconds",
+            "shadow_drift_age_s",
+            "For how long the shadow with the oldest delta has had one.",
+        ),
+        ("gnomon_shadow_hot_rows", "shadow.hot_rows", "Shadows in memory."),
+        ("gnomon_shadow_hot_bytes", "shadow.hot_bytes", "Memory for shadows that nobody uses just now."),
+    ),
+    Metric(
+        "gnomon_shadow_converge_seconds",
+        "gauge",
+        "Time from the first delta to none, of the shadows that followed in the last five to ten minutes.",
+        attrgetter("shadow_converge_s"),
+        "quantile",
+    ),
+    # The database.
+    *_plain(
+        "counter",
+        ("gnomon_storage_commits", "storage.commits", "Transactions."),
+        ("gnomon_storage_commit_seconds", "storage.commit_seconds", "Time that transactions took."),
+        ("gnomon_storage_works", "storage.works", "Groups of changes that transactions took."),
+        ("gnomon_storage_rows", "storage.rows", "Rows written or deleted."),
+        (
+            "gnomon_storage_works_refused",
+            "storage.works_refused",
+            "Groups of changes that failed by our fault.",
+        ),
+        ("gnomon_storage_failures", "storage.failures", "How often the disk or the server began to fail."),
+        ("gnomon_storage_retries", "storage.retries", "Transactions that failed and were begun again."),
+        ("gnomon_storage_reads", "storage.reads", "Reads."),
+        ("gnomon_storage_reads_failed", "storage.reads_failed", "Reads that failed."),
+        ("gnomon_storage_vacuumed_pages", "storage.vacuumed_pages", "Pages given back to the disk."),
+    ),
+    *_plain(
+        "gauge",
+        (
+            "gnomon_storage_failing",
+            "is_storage_failing",
+            "1 while nothing can be stored, and so nothing that needs it is acknowledged.",
+        ),
+        (
+            "gnomon_storage_commit_seconds_maximum",
+            "storage.commit_seconds_maximum",
+            "The longest transaction since the start.",
+        ),
+        ("gnomon_storage_works_waiting", "storage.works_waiting", "Groups of changes that wait."),
+        ("gnomon_storage_waiting_bytes", "storage.bytes_waiting", "Bytes of changes that wait."),
+        ("gnomon_storage_database_bytes", "storage.database_bytes", "Size of the database file."),
+        ("gnomon_storage_free_bytes", "storage.free_bytes", "Room in the database file for what comes."),
+        ("gnomon_storage_wal_bytes", "storage.wal_bytes", "Size of the write-ahead log's file."),
     ),
     # The process.
     Metric(

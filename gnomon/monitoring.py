@@ -15,6 +15,7 @@ from .health import Health
 from .service_manager import notify
 from .settings import GnomonSettings
 from .statistics import StatisticsService
+from .storage import Stores
 
 if TYPE_CHECKING:
     from .http import HTTPListener
@@ -23,11 +24,11 @@ if TYPE_CHECKING:
 class Monitoring:
     """The watchers of one server; they answer from before it listens until after it has drained."""
 
-    def __init__(self, broker: Broker, settings: GnomonSettings) -> None:
-        self.monitor: Final = Monitor(broker)
+    def __init__(self, broker: Broker, stores: Stores, settings: GnomonSettings) -> None:
+        self.monitor: Final = Monitor(broker, stores)
         self._broker = broker
         self._settings = settings
-        self._health = Health()
+        self._health = Health(lambda: stores.health)
         self._listener: HTTPListener | None = None
         self._statistics: asyncio.Task[None] | None = None
 

@@ -5,8 +5,8 @@ Does not know: any rule of a part.
 Spec: v5 §3.14, §4.13; v3.1.1 §3.14.
 
 The order of the end is written here once: stop accepting and say DISCONNECT (v5 0x8B), drain with a
-deadline, let the services answer what they took, close their stores, watch no more (metrics, health),
-let the data folder go. ready.json is taken back first, and /ready says so.
+deadline, let the services answer what they took, watch no more (metrics, health), commit what waits and
+close the database, let the data folder go. ready.json is taken back first, and /ready says so.
 """
 
 import asyncio
@@ -21,7 +21,8 @@ import structlog
 from broker.access import PasswordUsers, Rule, RulesAuthenticator
 from broker.api import Broker, ListenerAddress, TLSFilesError
 from broker.settings import BrokerSettings
-from shadow import MemoryShadowStore, ShadowService
+from shadow import ShadowService
+from storage import StorageError
 
 from .admin import AdminService
 from .collector import settle_collector
@@ -30,8 +31,10 @@ from .errors import ConfigurationError, EnvironmentFailureError, GnomonError
 from .logs import configure_logs
 from .monitoring import Monitoring
 from .passwords import PasswordWorkers
+from .presence import BrokerPresence
 from .setting_files import check_listener_files, load_passwords, load_rules, with_development_pki
 from .settings import GnomonSettings, LoopName
+from .storage import Stores, open_stores
 from .version import installed_version
 
 _SIGNALS: Final = (signal.SIGTERM, signal.SIGINT)
@@ -54,10 +57,14 @@ def serve(settings: GnomonSettings) -> None:
     folder = DataFolder(settings.data)
     with folder.locked():
         broker_settings = with_development_pki(settings.broker, settings.data / PKI_FOLDER)
-        server = _Server(settings, broker_settings, rules, hashes, folder)
+
+        async def run() -> None:
+            async with open_stores(settings.storage, settings.data) as stores:
+                await _Server(settings, broker_settings, rules, hashes, folder, stores).run()
+
         with asyncio.Runner(loop_factory=loop_factory) as runner:
             try:
-                runner.run(server.run())
+                runner.run(run())
             except asyncio.CancelledError:
                 raise GnomonError("ended at once by a second signal; clients were not told") from None
 
@@ -89,10 +96,12 @@ class _Server:
         rules: Sequence[Rule],
         hashes: Mapping[str, str] | None,
         folder: DataFolder,
+        stores: Stores,
     ) -> None:
         self._settings = settings
         self._listeners = broker_settings.listeners
         self._folder = folder
+        self._stores = stores
         self._log = structlog.get_logger("gnomon")
         self._is_ready = self._is_stopping = False
         limits = broker_settings.limits
@@ -108,8 +117,8 @@ class _Server:
             topics_root=broker_settings.topics_root,
             passwords=self._users,
         )
-        self._broker = Broker(broker_settings, authenticator=self._authenticator)
-        self._monitoring = Monitoring(self._broker, settings)
+        self._broker = Broker(broker_settings, authenticator=self._authenticator, store=stores.sessions())
+        self._monitoring = Monitoring(self._broker, stores, settings)
 
     async def run(self) -> None:
         """Start the services, then the listeners; end in the order that the module's card tells."""
@@ -124,22 +133,25 @@ class _Server:
         try:
             async with asyncio.TaskGroup() as group:
                 monitoring.start(group)
-                for tenant, bus in zip(tenants, buses, strict=True):
+                watching = group.create_task(self._stores.watch(), name="storage")
+                for tenant, bus, admin_bus in zip(tenants, buses, admin_buses, strict=True):
                     service = ShadowService(
                         bus,
-                        MemoryShadowStore(),
+                        self._stores.shadows(tenant),
                         self._settings.shadow,
                         root=self._settings.broker.topics_root,
+                        presence=BrokerPresence(self._broker, tenant=tenant),
                     )
                     monitoring.monitor.shadow.append(service.stats)
+                    monitoring.monitor.drifting.append(service)
                     group.create_task(service.run(), name=f"shadow:{tenant}")
-                for tenant, bus in zip(tenants, admin_buses, strict=True):
-                    admin = AdminService(bus, self._broker, tenant=tenant)
+                    admin = AdminService(admin_bus, self._broker, service, tenant=tenant)
                     group.create_task(admin.run(), name=f"admin:{tenant}")
                 await self._broker.serve(started=self._announce)
                 for bus in (*buses, *admin_buses):
                     bus.close()
                 monitoring.stop()
+                watching.cancel()
         except ExceptionGroup as failures:
             raise self._told(failures) from failures
         finally:
@@ -211,6 +223,8 @@ class _Server:
         match leaf:
             case GnomonError():
                 return leaf
+            case StorageError():
+                return EnvironmentFailureError(str(leaf))
             case TLSFilesError():
                 return ConfigurationError(str(leaf))
             case OSError() if not self._is_ready:

@@ -24,6 +24,7 @@ from pydantic_settings import (
 from broker.foreign_settings import ForeignBusSettings
 from broker.settings import BrokerSettings
 from shadow.settings import ShadowSettings
+from storage.settings import StorageSettings
 
 from .errors import ConfigurationError
 from .http_settings import HTTPSettings
@@ -82,6 +83,8 @@ class GnomonSettings(BaseSettings):
     """The broker that `gnomon services` runs beside."""
     shadow: ShadowSettings = Field(default_factory=ShadowSettings)
     """The device shadows."""
+    storage: StorageSettings = StorageSettings()
+    """The database that keeps what a restart must not forget."""
 
     @classmethod
     def settings_customise_sources(

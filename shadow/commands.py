@@ -58,7 +58,12 @@ class _Request(Struct, rename="camel"):
     client_token: Any = UNSET
 
 
+class _Token(Struct, rename="camel"):
+    client_token: Any = UNSET
+
+
 _decode: Final = msgspec.json.Decoder(_Request).decode
+_decode_token: Final = msgspec.json.Decoder(_Token).decode
 
 
 def parse(operation: Operation, payload: bytes, settings: ShadowSettings) -> Command:
@@ -76,6 +81,19 @@ def parse(operation: Operation, payload: bytes, settings: ShadowSettings) -> Com
             return Get(_client_token(_read(payload), settings) if payload else None)
         case Operation.DELETE:
             return Delete(_client_token(_read_leniently(payload), settings))
+
+
+def read_client_token(payload: bytes, settings: ShadowSettings) -> str | None:
+    """Return the `clientToken` of a request that is refused unread, where it is readable."""
+    if len(payload) > settings.request_size_maximum:
+        return None
+    try:
+        token = _decode_token(payload).client_token
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    if isinstance(token, str) and len(token.encode()) <= settings.client_token_size_maximum:
+        return token
+    return None
 
 
 def _parse_update(payload: bytes, settings: ShadowSettings) -> Update:

@@ -51,10 +51,14 @@ class Decision(Struct, frozen=True, gc=False):
         change: what must be stored before anything is published; None when nothing changes.
         messages: in publish order delta, documents, accepted. Some clients drop a delta whose version is not
             above that of the last accepted.
+        patch: the state of the update that made `change`, as JSON; None for a delete.
+        differing: keys at the top of the delta that `change` has; 0 where reported follows desired.
     """
 
     change: Stored | None
     messages: tuple[ShadowMessage, ...]
+    patch: bytes | None = None
+    differing: int = 0
 
 
 class _Body(Struct, rename="camel", kw_only=True, gc=False):
@@ -64,7 +68,7 @@ class _Body(Struct, rename="camel", kw_only=True, gc=False):
     message: str | UnsetType = UNSET
     previous: Raw | UnsetType = UNSET
     current: Raw | UnsetType = UNSET
-    state: Mapping[str, object] | UnsetType | None = UNSET
+    state: Mapping[str, object] | Raw | UnsetType = UNSET
     metadata: Metadata | UnsetType = UNSET
     version: int | UnsetType = UNSET
     timestamp: int | UnsetType = UNSET
@@ -102,26 +106,42 @@ def reject(operation: Operation, error: RequestError) -> ShadowMessage:
     return ShadowMessage(_REJECTED[operation], encode(body))
 
 
+def tell(document: Document, *, now: int) -> ShadowMessage | None:
+    """The message that tells of the delta once more; None where there is no delta."""
+    lacking, stamps = _delta(document)
+    if not lacking:
+        return None
+    body = _Body(state=lacking, metadata=stamps, version=document.version, timestamp=now, client_token=UNSET)
+    return ShadowMessage(Reply.UPDATE_DELTA, encode(body))
+
+
+def apply(stored: Stored | None, patch: Patch, *, now: int) -> Document:
+    """Return the document that an update makes of what is stored; a tombstone's version goes on."""
+    return _apply(stored, patch, {"timestamp": now})[0]
+
+
 def _update(stored: Stored | None, command: Update, now: int, settings: ShadowSettings) -> Decision:
     before = stored if isinstance(stored, Document) else _NOTHING
     if command.version is not None and command.version != before.version:
         raise VersionConflictError(client_token=command.client_token)
     leaf = {"timestamp": now}
-    state, metadata = _merge_sections(before, command.state, leaf)
-    encoded_state = encode(state)
-    if len(encoded_state) > settings.document_size_maximum:
+    patch = encode(command.state)
+    if len(patch) > settings.document_size_maximum and b"null" not in patch:
+        raise TooLargeError(
+            client_token=command.client_token
+        )  # What removes nothing ends up in the document.
+    after, size = _apply(stored, command.state, leaf)
+    if size > settings.document_size_maximum:
         raise TooLargeError(client_token=command.client_token)
-    version = stored.version + 1 if stored is not None else 1  # A tombstone's counter goes on.
-    after = new_document(state, metadata, version, encoded_state=encoded_state)
 
     client_token = _or_unset(command.client_token)
     documents = _Body(
         previous=Raw(before.encoded), current=Raw(after.encoded), timestamp=now, client_token=client_token
     )
     accepted = _Body(
-        state=command.state,
+        state=Raw(patch),
         metadata=mirror(command.state, leaf),
-        version=version,
+        version=after.version,
         timestamp=now,
         client_token=client_token,
     )
@@ -132,10 +152,10 @@ def _update(stored: Stored | None, command: Update, now: int, settings: ShadowSe
     lacking, stamps = _delta(after)
     if lacking:
         body = _Body(
-            state=lacking, metadata=stamps, version=version, timestamp=now, client_token=client_token
+            state=lacking, metadata=stamps, version=after.version, timestamp=now, client_token=client_token
         )
         messages = (ShadowMessage(Reply.UPDATE_DELTA, encode(body)), *messages)
-    return Decision(after, messages)
+    return Decision(after, messages, patch, len(lacking))
 
 
 def _get(stored: Document, command: Get, now: int) -> Decision:
@@ -154,6 +174,15 @@ def _delete(stored: Document, command: Delete, now: int) -> Decision:
     body = _Body(version=stored.version, timestamp=now, client_token=_or_unset(command.client_token))
     tombstone = Tombstone(stored.version + 1, now)  # The delete counts as one version.
     return Decision(tombstone, (ShadowMessage(Reply.DELETE_ACCEPTED, encode(body)),))
+
+
+def _apply(stored: Stored | None, patch: Patch, leaf: Metadata) -> tuple[Document, int]:
+    """The new document, and the size of its state in bytes."""
+    before = stored if isinstance(stored, Document) else _NOTHING
+    state, metadata = _merge_sections(before, patch, leaf)
+    encoded_state = encode(state)
+    version = 1 if stored is None else stored.version + 1  # A tombstone's counter goes on.
+    return new_document(state, metadata, version, encoded_state=encoded_state), len(encoded_state)
 
 
 def _merge_sections(before: Document, patch: Patch, leaf: Metadata) -> tuple[Sections, Metadata]:

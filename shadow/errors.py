@@ -16,6 +16,10 @@ class ShadowStoreError(ShadowError):
     """The store could not read or write; nothing of the batch is durable, and a later try may work."""
 
 
+class ShadowConflictError(ShadowStoreError):
+    """Another process has changed a shadow meanwhile; nothing of the batch is durable."""
+
+
 class RequestError(ShadowError):
     """A request is refused: `code` and the text go to the `rejected` topic.
 

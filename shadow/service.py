@@ -1,94 +1,47 @@
-"""The shadow service: requests from the bus, through decision and commit, to replies on the bus.
+"""The shadow service of one tenant: serves requests, tells deltas again, sweeps, answers operators.
 
-Knows: the order of things, limits of what is under way, what a failing store means.
-Does not know: what a request does to a document, how the store writes, sockets.
-Spec: AWS IoT device shadow service, MQTT topics; order of messages as `engine.Decision` has it.
-
-Requests are decided at once, in order of arrival, against hot documents that may be ahead of the store. While
-one turn commits the next one fills up, and the replies of each follow its own commit. So the messages of a
-shadow stay in order, and none tells of a change that a crash could undo. Requests are acknowledged to the bus
-after their replies, so that a broker outside the process keeps what a crash interrupts.
+Knows: its tasks and how they end, what operators may ask.
+Does not know: the way of a request (pipeline), when a delta is due (reconciler), tables.
+Spec: AWS IoT device shadow service, MQTT topics.
 """
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Sequence
-from typing import Final, TypeAlias
+from collections.abc import Callable
+from typing import Any, Final
 
-import structlog
-from msgspec import Struct
+import msgspec
 
-from broker.api import Bus, BusClosedError, Message
+from broker.api import Bus, BusClosedError
 
-from .commands import parse
-from .document import Stored
-from .engine import ShadowMessage, decide, reject
-from .errors import InternalFailureError, RequestError, ThrottledError
-from .hot import UNKNOWN, HotDocuments, Slot
+from .document import Document, Stored
+from .errors import ShadowStoreError
+from .journal import BASE_S, BASE_VERSIONS, replay, stored_of
+from .pipeline import Pipeline, log_store_failure
+from .reconciler import Drift, Presence, Reconciler
+from .records import JournalEntry
 from .settings import ShadowSettings
+from .shared_pipeline import SharedPipeline
+from .sharing import Sharing
+from .stats import ShadowStats
 from .store import ShadowStore
-from .topics import Operation, ShadowKey, ShadowTopics
+from .topics import ShadowKey, ShadowTopics
 
-_log = structlog.get_logger(__name__)
-
-#: Requests in flight are counted per thing and client; beside a foreign broker the client is unknown.
-_Flow: TypeAlias = tuple[str, str | None]
-
-
-class ShadowStats(Struct):
-    """What the service has done so far."""
-
-    requests: int = 0
-    refused: int = 0
-    ignored: int = 0
-    commits: int = 0
-    store_failures: int = 0
-    internal_failures: int = 0
-
-
-class _Request(Struct):
-    """A request on its way: what was asked, then what will be answered after the commit.
-
-    Only an admitted one was decided against a document, and counts as in flight.
-    """
-
-    operation: Operation
-    slot: Slot
-    flow: _Flow
-    payload: bytes
-    client_token: str | None = None
-    is_admitted: bool = False
-    messages: tuple[ShadowMessage, ...] = ()
-
-    def refuse(self, error: RequestError) -> None:
-        self.messages = (reject(self.operation, error),)
-
-
-class _Turn:
-    """Requests that share one commit, in order of arrival.
-
-    `messages` counts what of the bus they came from, ignored messages included.
-    """
-
-    def __init__(self) -> None:
-        self.messages = 0
-        self.requests: list[_Request] = []
-        self.rows: dict[ShadowKey, Stored] = {}
-
-    def fail(self, keys: Collection[ShadowKey]) -> None:
-        """Refuse what was decided on shadows whose rows were lost: it may build on what is not stored."""
-        for request in self.requests:
-            if request.is_admitted and request.slot.key in keys:
-                request.slot.stored = UNKNOWN
-                request.refuse(InternalFailureError(client_token=request.client_token))
-        for key in keys:
-            self.rows.pop(key, None)
+_DAY_S: Final = 86_400.0
+_HOUR_S: Final = 3600.0
+#: A forgotten tombstone must be older than a second, by which numberings are told apart.
+_TOMBSTONE_LEAST_S: Final = 60.0
+#: Rows that one commit removes; some 10 ms of the committer.
+_SWEEP_ROWS: Final = 1_000
+_DRIFTS_PAGE: Final = 5_000
 
 
 class ShadowService:
     """The shadows of one tenant, served over one bus.
 
-    It subscribes when it is made, so that no request is missed between that and `run`.
+    It subscribes when it is made, so that no request is missed between that and `run`. Without `presence`
+    nobody knows which device is connected, and deltas are told again by time alone. With `sharing`, whose
+    store is then `store`, other processes may serve the same shadows.
     """
 
     def __init__(
@@ -99,145 +52,168 @@ class ShadowService:
         *,
         clock: Callable[[], float] = time.time,
         root: str = "$aws",
+        presence: Presence | None = None,
+        sharing: Sharing | None = None,
     ) -> None:
         self.stats: Final = ShadowStats()
         self._bus = bus
         self._store = store
         self._settings = settings
         self._clock = clock
-        self._topics = ShadowTopics(root)
-        self._hot = HotDocuments(settings.hot_documents_maximum)
-        self._in_flight: dict[_Flow, int] = {}
-        self._open = _Turn()
-        self._is_closed = False
-        self._filled = asyncio.Event()
-        self._taken = asyncio.Event()
-        bus.subscribe(*self._topics.request_filters, qos=1)
+        self._reconciler = Reconciler(settings, presence)
+        topics = ShadowTopics(root)
+        parts: dict[str, Any] = {
+            "clock": clock,
+            "topics": topics,
+            "stats": self.stats,
+            "reconciler": self._reconciler,
+        }
+        self._pipeline = (
+            Pipeline(bus, store, settings, **parts)
+            if sharing is None
+            else SharedPipeline(bus, sharing, settings, **parts)
+        )
+        bus.subscribe(*topics.request_filters, qos=1)
 
     async def run(self) -> None:
         """Serve until the bus is closed; what was taken by then is still decided, committed and answered."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._write_turns(), name="shadow:writer")
+            group.create_task(self._pipeline.write_turns(), name="shadow:writer")
+            upkeep = [group.create_task(self._sweep_regularly(), name="shadow:sweeper")]
+            if self._settings.reconcile_interval_s:
+                upkeep.append(group.create_task(self._reconcile_regularly(), name="shadow:reconciler"))
             await self._read_requests()
-            self._is_closed = True
-            self._filled.set()
+            for task in upkeep:
+                task.cancel()
+            await asyncio.wait(upkeep)
+            self._pipeline.close()
+
+    # What operators ask.
+
+    async def history(
+        self, key: ShadowKey, *, limit: int, before_version: int | None = None
+    ) -> list[JournalEntry]:
+        """Return the latest changes, newest first; those before a version if one is given.
+
+        Raises:
+            ShadowStoreError: the store could not be read.
+        """
+        return list(await self._store.history(key, limit=limit, before_version=before_version))
+
+    async def as_of(self, key: ShadowKey, version: int) -> Document | None:
+        """Return the document that an accepted update with this version made.
+
+        None where there was none (it is a delete's version, or of the future), or nobody knows any more.
+
+        Raises:
+            ShadowStoreError: the store could not be read, or what it holds is damaged.
+        """
+        row = (await self._store.load([key])).get(key)
+        stored: Stored | None = None
+        try:
+            if row is not None and row.version == version:
+                stored = stored_of(row)
+            else:
+                entries = await self._store.history(key, limit=BASE_VERSIONS, before_version=version + 1)
+                if entries and entries[0].version == version:
+                    stored = replay(entries)
+        except msgspec.MsgspecError as error:
+            raise ShadowStoreError(f"the journal is damaged: {error}") from error
+        return stored if isinstance(stored, Document) else None
+
+    async def names(self, thing_name: str, *, after: str = "", limit: int = 25) -> list[str]:
+        """Return the named shadows of a thing in order, the classic one left out; those after a name.
+
+        Raises:
+            ShadowStoreError: the store could not be read.
+        """
+        return list(await self._store.names(thing_name, after=after, limit=limit))
+
+    async def things(self, *, after: str = "", limit: int = 25) -> list[str]:
+        """Return the things that have a shadow in order; those after a name.
+
+        Raises:
+            ShadowStoreError: the store could not be read.
+        """
+        return list(await self._store.things(after=after, limit=limit))
+
+    def drift(self, *, limit: int) -> list[Drift]:
+        """Return the shadows that have a delta for the longest time."""
+        return self._reconciler.oldest(limit)
+
+    def drift_age_s(self) -> float:
+        """Return for how long the longest drifting shadow does, in seconds; 0 without one."""
+        since = self._reconciler.oldest_since
+        return 0.0 if since is None else max(0.0, self._clock() - since)
+
+    def convergence(self) -> list[int]:
+        """Return how long shadows drifted that followed in the last minutes, for `durations.quantile`."""
+        return self._pipeline.converged.counts(now=self._clock())
+
+    # Its tasks.
+
+    async def reconcile(self) -> None:
+        """Look at the drifting shadows whose turn it is, and publish the deltas that are due."""
+        for _ in range(self._reconciler.passes):
+            if keys := self._reconciler.due(self._clock()):
+                await self._pipeline.tell(keys)
+            else:
+                await asyncio.sleep(0)
+
+    async def sweep(self) -> None:
+        """Remove expired tombstones and journal entries, in batches.
+
+        Raises:
+            ShadowStoreError: the store cannot.
+        """
+        settings, now = self._settings, self._clock()
+        deleted_before = now - max(settings.tombstone_hours * _HOUR_S, _TOMBSTONE_LEAST_S)
+        journal_before = now - settings.journal_days * _DAY_S - BASE_S
+        swept = _SWEEP_ROWS
+        while swept == _SWEEP_ROWS:
+            swept = await self._store.sweep(
+                deleted_before=deleted_before, journal_before=journal_before, limit=_SWEEP_ROWS
+            )
+            self.stats.swept += swept
 
     async def _read_requests(self) -> None:
-        size = self._settings.turn_size_maximum
         while True:
             try:
                 batch = await self._bus.receive()
             except BusClosedError:
                 return
-            for start in range(0, len(batch), size):
-                while len(self._open.requests) >= size:
-                    self._taken.clear()
-                    await self._taken.wait()
-                await self._take(batch[start : start + size])
+            await self._pipeline.take(batch)
 
-    async def _take(self, messages: Sequence[Message]) -> None:
-        requests = [request for message in messages if (request := self._accept(message)) is not None]
-        if requests:
-            await self._load([request.slot for request in requests])
-        # From here to the end nothing else runs, so that the slots stay as they are.
-        for request in requests:
-            self._decide(request)
-        self._open.requests += requests
-        self._open.messages += len(messages)
-        self._filled.set()
-
-    def _accept(self, message: Message) -> _Request | None:
-        origin = message.origin
-        parsed = self._topics.parse(message.topic)
-        if parsed is None or message.is_retain or (origin is not None and origin.is_will):
-            self.stats.ignored += 1
-            return None
-        self.stats.requests += 1
-        key, operation = parsed
-        flow = (key.thing_name, None if origin is None else origin.client_id)
-        return _Request(operation, self._hot.borrow(key), flow, message.payload)
-
-    async def _load(self, slots: Sequence[Slot]) -> None:
-        """Fill the unknown slots; a commit that fails meanwhile empties others, hence the loop."""
-        while unknown := {slot.key: slot for slot in slots if slot.stored is UNKNOWN}:
+    async def _sweep_regularly(self) -> None:
+        while True:
+            await asyncio.sleep(self._settings.sweep_interval_s)
             try:
-                rows = await self._store.load(unknown.keys())
-            except Exception:  # noqa: BLE001 - boundary of the store: whatever it raises, we answer
+                await self.sweep()
+            except Exception as error:  # noqa: BLE001 - boundary of the store: the next sweep tries again
                 self.stats.store_failures += 1
-                _log.exception("shadow.load_failed", rows=len(unknown))
-                return
-            for key, slot in unknown.items():
-                slot.stored = rows.get(key)
+                log_store_failure("shadow.sweep_failed", error)
 
-    def _decide(self, request: _Request) -> None:
-        slot = request.slot
+    async def _reconcile_regularly(self) -> None:
+        self._reconciler.is_partial = True
+        while True:
+            if self._reconciler.is_partial and self._reconciler.has_room:
+                await self._load_drifts()
+            await self.reconcile()
+            await asyncio.sleep(self._settings.reconcile_interval_s)
+
+    async def _load_drifts(self) -> None:
+        """Follow what the store knows of, the longest drifting first, as far as there is room."""
+        reconciler, after = self._reconciler, None
+        reconciler.is_partial = False
         try:
-            command = parse(request.operation, request.payload, self._settings)
-            request.client_token = command.client_token
-            stored = self._admit(request)
-            now = int(self._clock())
-            decision = decide(slot.key, stored, command, now=now, settings=self._settings)
-        except RequestError as error:
-            self.stats.refused += 1
-            request.refuse(error)
-        except Exception:  # noqa: BLE001 - boundary of one message: a bug in its handling ends no other
-            self.stats.internal_failures += 1
-            _log.exception(
-                "shadow.request_failed", operation=request.operation, thing_name=slot.key.thing_name
-            )
-            request.refuse(InternalFailureError(client_token=request.client_token))
-        else:
-            request.messages = decision.messages
-            if decision.change is not None:
-                slot.stored = self._open.rows[slot.key] = decision.change
-
-    def _admit(self, request: _Request) -> Stored | None:
-        """Let the request in, and return what it is decided against."""
-        count = self._in_flight.get(request.flow, 0)
-        if count >= self._settings.in_flight_maximum:
-            raise ThrottledError(client_token=request.client_token)
-        if request.slot.stored is UNKNOWN:
-            raise InternalFailureError(client_token=request.client_token)
-        self._in_flight[request.flow] = count + 1
-        request.is_admitted = True
-        return request.slot.stored
-
-    async def _write_turns(self) -> None:
-        while self._open.messages or not self._is_closed:
-            await self._filled.wait()
-            self._filled.clear()
-            turn, self._open = self._open, _Turn()
-            self._taken.set()
-            if turn.rows:
-                await self._commit(turn)
-            for request in turn.requests:
-                self._answer(request)
-            self._bus.acknowledge(turn.messages)
-
-    async def _commit(self, turn: _Turn) -> None:
-        try:
-            await self._store.commit(turn.rows)
-        except Exception:  # noqa: BLE001 - boundary of the store: nobody hears of what is not durable
+            while not reconciler.is_partial:
+                page = await self._store.drifting(after=after, limit=_DRIFTS_PAGE)
+                reconciler.load(page)
+                if len(page) < _DRIFTS_PAGE:
+                    return
+                key, drift = page[-1]
+                after = (drift.since, key)
+        except Exception as error:  # noqa: BLE001 - boundary of the store: the next pass tries again
             self.stats.store_failures += 1
-            _log.exception("shadow.commit_failed", rows=len(turn.rows))
-            lost = frozenset(turn.rows)
-            turn.fail(lost)
-            self._open.fail(lost)
-        else:
-            self.stats.commits += 1
-
-    def _answer(self, request: _Request) -> None:
-        key = request.slot.key
-        try:
-            for message in request.messages:
-                self._bus.publish(self._topics.reply(key, message.reply), message.payload, qos=1)
-        except BusClosedError:
-            pass  # Nobody is left to hear it; the document is durable.
-        except Exception:  # noqa: BLE001 - boundary of one message, as in _decide
-            self.stats.internal_failures += 1
-            _log.exception("shadow.publish_failed", operation=request.operation, thing_name=key.thing_name)
-        self._hot.give_back(request.slot)
-        if request.is_admitted:
-            self._in_flight[request.flow] -= 1
-            if not self._in_flight[request.flow]:
-                del self._in_flight[request.flow]
+            reconciler.is_partial = True
+            log_store_failure("shadow.drifts_not_read", error)

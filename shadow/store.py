@@ -1,55 +1,55 @@
-"""Where shadows are kept: the port, and an adapter in memory.
+"""Where shadows are kept: the port.
 
-Knows: keys, documents and tombstones as values.
-Does not know: requests, messages, when a commit is due.
-Spec: AWS IoT device shadow service, the version counter of a deleted shadow.
+Knows: rows and journal entries as values, by which order and limits they are read.
+Does not know: requests, messages, when a commit is due, tables.
+Spec: AWS IoT device shadow service, ListNamedShadowsForThing.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
-from .document import Stored
-from .errors import ShadowStoreError
+from .records import Changes, Drifting, JournalEntry, Row
 from .topics import ShadowKey
 
 
 class ShadowStore(Protocol):
-    """Durable shadows; one caller at a time commits, and may load other keys meanwhile."""
+    """The durable shadows of one tenant; one caller at a time commits, and others may read meanwhile.
 
-    async def load(self, keys: Collection[ShadowKey]) -> Mapping[ShadowKey, Stored]:
-        """Return what is stored under `keys`; a key without a row is left out.
+    Every method but `close` raises ShadowStoreError where the store cannot do it; nothing was written then.
+    """
 
-        Raises:
-            ShadowStoreError: the store could not be read.
-        """
+    async def load(self, keys: Collection[ShadowKey]) -> Mapping[ShadowKey, Row]:
+        """Return the rows under `keys`; a key without a row is left out."""
         ...
 
-    async def commit(self, rows: Mapping[ShadowKey, Stored]) -> None:
-        """Replace all rows or none, and return when they are durable.
-
-        Raises:
-            ShadowStoreError: nothing was written.
-        """
+    async def commit(self, changes: Changes) -> None:
+        """Write all changes or none, and return when they are durable."""
         ...
 
+    async def history(
+        self, key: ShadowKey, *, limit: int, before_version: int | None = None
+    ) -> Sequence[JournalEntry]:
+        """Return the latest entries of the latest numbering, newest first; below a version if given."""
+        ...
 
-class MemoryShadowStore:
-    """Shadows that last as long as the process."""
+    async def names(self, thing_name: str, *, after: str = "", limit: int) -> Sequence[str]:
+        """Return the named shadows of a thing that come after a name, in order of code points."""
+        ...
 
-    def __init__(self, *, rows_maximum: int = 1_000_000) -> None:
-        self._rows: dict[ShadowKey, Stored] = {}
-        self._rows_maximum = rows_maximum
+    async def things(self, *, after: str = "", limit: int) -> Sequence[str]:
+        """Return the things that have a shadow and come after a name, in order of code points."""
+        ...
 
-    async def load(self, keys: Collection[ShadowKey]) -> Mapping[ShadowKey, Stored]:
-        """Return what is stored under `keys`."""
-        return {key: self._rows[key] for key in keys if key in self._rows}
+    async def drifting(
+        self, *, after: tuple[float, ShadowKey] | None = None, limit: int
+    ) -> Sequence[tuple[ShadowKey, Drifting]]:
+        """Return shadows that drift, the longest drifting first; those after (since, key) if given."""
+        ...
 
-    async def commit(self, rows: Mapping[ShadowKey, Stored]) -> None:
-        """Replace all rows.
+    async def sweep(self, *, deleted_before: float, journal_before: float, limit: int) -> int:
+        """Remove tombstones and journal entries older than these times, `limit` of each at most.
 
-        Raises:
-            ShadowStoreError: there would be more than `rows_maximum`.
+        Returns:
+            How many were removed of the kind of which there were more.
         """
-        if len(self._rows) + len(rows.keys() - self._rows.keys()) > self._rows_maximum:
-            raise ShadowStoreError("the store in memory is full")
-        self._rows.update(rows)
+        ...

@@ -83,7 +83,7 @@ async def bus_site(kind: Kind, folder: Path) -> AsyncIterator[BusSite]:
 
 def disconnect(peer: PahoPeer) -> None:
     peer.disconnect()
-    peer._paho._reset_sockets()  # Else they are left to __del__, whose turn may come too late.
+    peer._paho._reset_sockets()  # Also that of a broker that is gone.
 
 
 async def _serve(broker: Broker, group: asyncio.TaskGroup) -> int:

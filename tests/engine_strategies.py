@@ -199,10 +199,13 @@ def check_consistent(driver: EngineDriver) -> None:
         assert len(tenant.tree) == held
     assert state.session_timers.keys() <= {session for session in sessions if session.connection is None}
     if driver.store is not None:
-        stored = driver.snapshot().sessions
+        stored = {(kept.row.tenant, kept.row.client_id): kept for kept in driver.snapshot().sessions.values()}
         durable = {(session.tenant, session.client_id): session for session in sessions if session.is_durable}
         assert stored.keys() == durable.keys()
         for key, session in durable.items():
             assert stored[key].subscriptions == session.subscriptions
             assert stored[key].inbound == session.inbound
-            assert len(stored[key].outbound) == len(session.in_flight) + session.pending_messages
+            assert stored[key].pending_messages + len(stored[key].in_flight) == (
+                len(session.in_flight) + session.pending_messages
+            )
+            assert stored[key].row.number == session.number

@@ -4,6 +4,7 @@ Knows: the order in which a runner performs what the engine asks for, the client
 Does not know: what the engine should answer.
 """
 
+from collections.abc import Coroutine
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from broker.engine import (
     Mailbox,
     PauseReading,
     Proceed,
+    ReadPending,
     ResumeReading,
     ServedConnection,
 )
@@ -30,12 +32,13 @@ from broker.protocol.packets import (
     TopicName,
 )
 from broker.protocol.reason_codes import ReasonCode
-from broker.session.message import ApplicationMessage
-from broker.session.records import Commit, Journal, Operation
+from broker.session import ApplicationMessage, Changes, Commit, Journal
+from broker.session.pending import PAGE_BYTES, PAGE_MESSAGES
 from broker.settings import LimitSettings
 from broker.storage import MemoryStore, Snapshot
 from fakes_client import FakeClient, connect_packet
 
+_T = TypeVar("_T")
 PacketT = TypeVar("PacketT", bound=ControlPacket)
 
 #: Where the fake clock begins: epoch seconds, as the broker's own clock has them.
@@ -103,9 +106,9 @@ class EngineDriver:
         self.store = MemoryStore() if is_durable else None
         self.is_holding_commits = False
         self.is_holding_answers = False
-        self.committing: tuple[list[Operation], Commit] | None = None
+        self.committing: tuple[Changes, Commit] | None = None
         self.unanswered: list[Authenticate] = []
-        self.operations: list[Operation] = []
+        self.changes: list[Changes] = []
         self.permissions: dict[str, FakePermissions] = {}
         self.refusals: dict[str, AccessRefusedError] = {}
         self.clients: dict[ServedConnection, FakeClient] = {}
@@ -176,6 +179,7 @@ class EngineDriver:
             self.engine.proceed(connection, self.now)
         for effect in self.engine.take_effects():
             self._perform(effect)
+        self.engine.release()
         self._commit()
         for mailbox in state.filled:
             mailbox.wake()
@@ -187,18 +191,12 @@ class EngineDriver:
             if not client.is_closed:
                 client.feed(data)
         state.dirty.clear()
-        has_operations = state.journal is not None and bool(state.journal.operations)
-        return bool(state.effects or self._proceeding) or (has_operations and self.committing is None)
+        return bool(state.effects or self._proceeding or (state.journal and self.committing is None))
 
     def finish_commit(self) -> None:
         """The store has the group that is on its way."""
         assert self.committing is not None
-        assert self.store is not None
-        operations, commit = self.committing
-        self.committing = None
-        self.operations += operations
-        self.store.commit(operations)
-        self.engine.committed(commit, self.now)
+        self._finish_commit()
         self.settle()
 
     def finish_commits(self) -> None:
@@ -222,11 +220,7 @@ class EngineDriver:
     def snapshot(self) -> Snapshot:
         """What the store holds; `MemoryStore.load` never waits."""
         assert self.store is not None
-        try:
-            self.store.load().send(None)
-        except StopIteration as stop:
-            snapshot: Snapshot = stop.value
-        return snapshot
+        return _result(self.store.load())
 
     def answer(self, effect: Authenticate) -> Principal | AccessRefusedError:
         """What the Authenticator says: everybody is let in, unless `refusals` has the ClientId."""
@@ -253,16 +247,35 @@ class EngineDriver:
     def _commit(self) -> None:
         if self.committing is not None:
             return
-        self.committing = self.engine.take_operations()
+        self.committing = self.engine.take_changes(self.now)
         if self.committing is not None and not self.is_holding_commits:
-            operations, commit = self.committing
-            self.committing = None
-            self.operations += operations
-            assert self.store is not None
-            self.store.commit(operations)
-            self.engine.committed(commit, self.now)
+            self._finish_commit()
+
+    def _finish_commit(self) -> None:
+        assert self.store is not None
+        assert self.committing is not None
+        changes, commit = self.committing
+        self.committing = None
+        self.changes.append(changes)
+        self.store.commit(changes)
+        self.engine.committed(commit, self.now)
+
+    def sweep(self) -> None:
+        """The store forgets what expired."""
+        assert self.store is not None
+        self.engine.take_swept(_result(self.store.sweep(self.now, messages=1_000)))
+
+    def _read(self, effect: ReadPending) -> None:
+        assert self.store is not None
+        reading = self.store.read_pending(
+            effect.session.number, after=effect.after, messages=PAGE_MESSAGES, size_bytes=PAGE_BYTES
+        )
+        self.engine.take_page(effect, _result(reading), self.now)
 
     def _perform(self, effect: Effect) -> None:
+        if isinstance(effect, ReadPending):
+            self._read(effect)
+            return
         client = self.clients[effect.connection]
         if isinstance(effect, Authenticate):
             if self.is_holding_answers:
@@ -293,11 +306,17 @@ class EngineDriver:
             self.engine.subscribe_mailbox(tenant, mailbox, TopicFilter(topic_filter))
         return mailbox
 
-    def publish(
-        self, topic: bytes, payload: bytes, *, tenant: str = "default", **fields: Any
-    ) -> Commit | None:
+    def publish(self, topic: bytes, payload: bytes, *, tenant: str = "default", **fields: Any) -> None:
         """A service publishes."""
-        message = ApplicationMessage(TopicName(topic), payload, **fields)
-        commit = self.engine.publish(tenant, message, self.now)
+        self.engine.publish(tenant, ApplicationMessage(TopicName(topic), payload, **fields), self.now)
         self.settle()
-        return commit
+
+
+def _result(coroutine: Coroutine[Any, Any, _T]) -> _T:
+    """What a coroutine returns that never waits, as those of `MemoryStore`."""
+    try:
+        coroutine.send(None)
+    except StopIteration as stop:
+        result: _T = stop.value
+        return result
+    raise AssertionError("it waits")

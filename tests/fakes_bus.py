@@ -18,6 +18,7 @@ class Published(NamedTuple):
     payload: bytes
     qos: int
     is_retain: bool
+    supersede_key: bytes | None = None
 
     @property
     def body(self) -> Any:
@@ -78,7 +79,7 @@ class FakeBus:
     ) -> None:
         if self.is_closed_for_publish:
             raise BusClosedError
-        self.published.append(Published(topic, payload, qos, is_retain))
+        self.published.append(Published(topic, payload, qos, is_retain, supersede_key))
         self._sent.set()
 
     def close(self) -> None:

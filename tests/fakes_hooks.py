@@ -18,7 +18,7 @@ from broker.access import (
 from broker.engine import AskMethod, Authenticate, Authorize, Effect, Engine
 from broker.protocol.packets import ClientId
 from broker.protocol.reason_codes import ReasonCode
-from broker.session.records import Journal
+from broker.session import Journal
 from fakes import EngineDriver, FakePermissions
 
 T = TypeVar("T")

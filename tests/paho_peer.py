@@ -154,7 +154,7 @@ class PahoPeer:
         answer = take(self._connected, f"CONNACK for {self.client_id}")
         if isinstance(answer, Accepted):
             return answer
-        self._paho.loop_stop()
+        self._end()
         if isinstance(answer, ReasonCode):
             raise RefusedError(answer)
         raise ConnectionError(answer)
@@ -163,7 +163,7 @@ class PahoPeer:
         """Say DISCONNECT and end the network thread; may be repeated."""
         reason = None if reason_code is None else ReasonCode(PacketTypes.DISCONNECT, identifier=reason_code)
         self._paho.disconnect(reason)
-        self._paho.loop_stop()
+        self._end()
 
     def kill(self) -> None:
         """Go away without DISCONNECT, and without the end of TLS."""
@@ -171,7 +171,7 @@ class PahoPeer:
         assert peer is not None
         socket.socket.shutdown(peer, socket.SHUT_RDWR)  # type: ignore[arg-type]  # an SSLSocket or a socket
         self.disconnected()
-        self._paho.loop_stop()
+        self._end()
 
     def disconnected(self) -> int:
         """Wait for the end of the connection; its reason code."""
@@ -257,6 +257,11 @@ class PahoPeer:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.disconnect()
+
+    def _end(self) -> None:
+        self._paho.loop_stop()
+        # paho leaves them to __del__, and its sockets may be collected before that.
+        self._paho._reset_sockets(sockpair_only=True)
 
     def _on_connect(
         self, _client: paho.Client, _data: object, flags: Any, reason: ReasonCode, properties: Any

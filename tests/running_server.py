@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,9 +29,15 @@ class RunningServer:
         return port
 
 
-def start_gnomon(*arguments: str, log: Path) -> subprocess.Popen[bytes]:
-    """Start the command line as its own process; its standard error goes to `log`."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("GNOMON_")}
+def start_gnomon(
+    *arguments: str, log: Path, extra: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start the command line as its own process; its standard error goes to `log`.
+
+    `extra` is added to its environment.
+    """
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("GNOMON_")}
+    environment = {**inherited, **(extra or {})}
     with log.open("wb") as output:
         return subprocess.Popen(
             [sys.executable, "-m", "gnomon", *arguments],

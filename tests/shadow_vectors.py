@@ -5,11 +5,15 @@ Does not know: what decides a request.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from shadow.document import Document, Stored, Tombstone, restore_document
+from shadow.journal import stored_of as content_of
+from shadow.records import Changes, Row
 from shadow.settings import ShadowSettings
+from shadow.topics import ShadowKey
 
 FILE = json.loads((Path(__file__).parent / "vectors" / "shadow_vectors.json").read_text("utf-8"))
 NOW = 1_700_000_000
@@ -38,6 +42,21 @@ def stored_of(value: Any) -> Stored | None:
     if value.get("deleted"):
         return Tombstone(value["version"], NOW)
     return restore_document(json.dumps(value).encode())
+
+
+def row_of(stored: Stored) -> Row:
+    """A row as if made at `NOW`; without a journal."""
+    document = stored.encoded if isinstance(stored, Document) else None
+    return Row(version=stored.version, numbering=NOW, changed_at=NOW, document=document)
+
+
+def changes_of(rows: Mapping[ShadowKey, Stored]) -> Changes:
+    """What puts these into a store."""
+    return Changes({key: row_of(stored) for key, stored in rows.items()}, [], {})
+
+
+def assert_is_kept(row: Row | None, expected: Any) -> None:
+    assert_is_stored(None if row is None else content_of(row), expected)
 
 
 def assert_is_stored(stored: Stored | None, expected: Any) -> None:

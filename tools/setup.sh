@@ -2,7 +2,7 @@
 # Makes what the project runs in. Safe to run again: a second run does nothing and takes no time.
 #
 #   tools/setup.sh             the virtual environment .venv, from requirements.lock
-#   tools/setup.sh --programs  the programs that the tests start (Debian packages, and mqtt.js from npm)
+#   tools/setup.sh --programs  the programs that the tests start (Debian packages, and npm packages)
 #
 # As root on Debian, missing packages are installed; otherwise they are named and the script ends with 1.
 # PYTHON=python3.12 chooses the interpreter.
@@ -18,14 +18,20 @@ need_packages() {
         fail "missing Debian packages: $*. Install them (sudo apt-get install $*), then run this again."
     fi
     say "installing Debian packages: $*"
-    # A package must not start its service here (mosquitto would take port 1883).
+    # A package must not start its service here (mosquitto would take port 1883), nor PostgreSQL make a database.
+    made=""
+    trap 'rm -f $made' EXIT
+    trap 'exit 130' INT TERM
     policy=/usr/sbin/policy-rc.d
     if [ ! -e "$policy" ]; then
+        made="$policy"
         printf '#!/bin/sh\nexit 101\n' >"$policy"
         chmod 755 "$policy"
-        trap 'rm -f "$policy"' EXIT
-        trap 'exit 130' INT TERM
     fi
+    clusters=/etc/postgresql-common/createcluster.d
+    made="$made $clusters/gnomon.conf"
+    mkdir -p "$clusters"
+    printf 'create_main_cluster = false\n' >"$clusters/gnomon.conf"
     export DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes
     apt-get -qq update >/dev/null || say "apt-get update failed; trying with the lists that are here"
     apt-get -qq install -y --no-install-recommends "$@" >/dev/null || fail "apt-get could not install: $*"
@@ -77,22 +83,27 @@ set_up_programs() {
     command -v mosquitto >/dev/null 2>&1 || missing="$missing mosquitto"
     command -v mosquitto_pub >/dev/null 2>&1 || missing="$missing mosquitto-clients"
     command -v openssl >/dev/null 2>&1 || missing="$missing openssl"
+    command -v gcc >/dev/null 2>&1 || missing="$missing gcc libc6-dev"
     command -v node >/dev/null 2>&1 || missing="$missing nodejs"
     command -v npm >/dev/null 2>&1 || missing="$missing npm"
+    # Debian keeps the programs of a PostgreSQL server out of the PATH.
+    ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null 2>&1 ||
+        missing="$missing postgresql"
     # shellcheck disable=SC2086  # a list of words
     [ -z "$missing" ] || need_packages $missing
-    set_up_mqttjs
+    set_up_npm_packages tests/integration/mqttjs
+    set_up_npm_packages tests/integration/aws-sdk-js
 }
 
-# A client that the tests steer: tests/mqttjs_peer.py.
-set_up_mqttjs() (
-    cd tests/integration/mqttjs
+# Clients that the tests steer: tests/mqttjs_peer.py, tests/node_process.py.
+set_up_npm_packages() (
+    cd "$1"
     wanted="$(sha256sum package-lock.json)"
     if [ -f node_modules/setup.stamp ] && [ "$(cat node_modules/setup.stamp)" = "$wanted" ]; then
         return
     fi
-    say "installing the locked npm packages"
-    npm ci --silent --ignore-scripts --no-audit --no-fund || fail "npm could not install tests/integration/mqttjs"
+    say "installing the locked npm packages of $1"
+    npm ci --silent --ignore-scripts --no-audit --no-fund || fail "npm could not install $1"
     printf '%s\n' "$wanted" >node_modules/setup.stamp
 )
 

@@ -27,8 +27,8 @@ from broker.protocol.packets import (
     TopicFilter,
 )
 from broker.protocol.properties import NO_PROPERTIES
+from simulators.histogram import Histogram
 
-from .histogram import Histogram
 from .scenarios import BATCH, PAYLOAD_SIZE, WINDOW
 from .wire import Client, PeerBrokeError
 

@@ -14,8 +14,9 @@ from typing import Final, TypeVar
 
 from msgspec import Struct
 
+from simulators.histogram import Histogram
+
 from .commands import Answer, Command, Failed, Open, Opened, Part, PhaseResult, Plan, Run, Stop
-from .histogram import Histogram
 from .measurement import Delivery
 from .processes import Meter, ProcessMeter, Spent
 from .scenarios import PARALLEL, Scenario

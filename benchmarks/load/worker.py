@@ -14,9 +14,10 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from typing import Final
 
+from simulators.histogram import Histogram
+
 from .clients import Account, Gate, Publisher, Subscriber
 from .commands import Failed, Open, Opened, PhaseResult, Plan, Stop
-from .histogram import Histogram
 from .scenarios import OUTSTANDING, TOPIC
 from .wire import Client, PeerBrokeError
 

@@ -19,6 +19,7 @@ from .effects import (
     Effect,
     PauseReading,
     Proceed,
+    ReadPending,
     ResumeReading,
 )
 from .engine import Engine
@@ -39,6 +40,7 @@ __all__ = [
     "PacketNote",
     "PauseReading",
     "Proceed",
+    "ReadPending",
     "ResumeReading",
     "ServedConnection",
     "SessionInfo",

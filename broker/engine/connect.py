@@ -28,8 +28,8 @@ from ..protocol.properties import NO_PROPERTIES, Properties
 from ..protocol.reason_codes import ReasonCode, connect_return_code
 from ..protocol.topics import levels
 from ..session.message import ApplicationMessage
-from ..session.records import PutSession, PutWill
-from ..session.session import NEVER_EXPIRES, Session, Will
+from ..session.records import Will
+from ..session.session import NEVER_EXPIRES, Session
 from .connection import Exchange, Hold, Origin, ServedConnection
 from .decisions import questions_about_session
 from .effects import AskMethod, Authenticate, Authorize
@@ -123,12 +123,10 @@ def handle_authenticated(
     session.expiry_interval = _expiry_interval(state, packet)
     if will is not None:
         session.will = will
-        if state.journal is not None:
-            state.journal.append(PutWill(tenant.name, session.client_id, will.message, will.delay_s))
-    if session.is_durable and state.journal is not None:
-        state.journal.append(
-            PutSession(tenant.name, session.client_id, session.expiry_interval, None, session.identity)
-        )
+        if state.journal is not None and (session.is_durable or state.stores_every_will):
+            state.journal.put_will(tenant.name, session.client_id, will)
+    session.disconnected_at = None
+    session.store()
     _welcome(
         state, tenant, connection, session, packet, ConnAck(is_present, ReasonCode.SUCCESS, properties), now
     )
@@ -249,8 +247,7 @@ def _find_session(
         journal=state.journal if is_durable else None,
     )
     session.identity = principal.identity
-    tenant.sessions[client_id] = session
-    state.session_count += 1
+    state.keep(session)
     return session, False
 
 

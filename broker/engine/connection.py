@@ -19,8 +19,8 @@ from ..protocol.errors import LocalUsageError
 from ..protocol.packets import Connect, ControlPacket, TopicFilter
 from ..routing.plan import Group
 from ..routing.tree import SharedGroup
+from ..session.journal import Commit, Receipt
 from ..session.message import Delivery
-from ..session.records import Commit
 from ..session.session import Session
 from .mailbox import Mailbox
 from .stats import Stats
@@ -93,6 +93,7 @@ class Hold(enum.Flag):
     PUBLISH_RATE = enum.auto()
     CONGESTED = enum.auto()
     UNDECIDED = enum.auto()
+    STORE_BUSY = enum.auto()
 
 
 class Bucket(Struct, gc=False):
@@ -181,7 +182,7 @@ class ServedConnection(Connection):
         self.tap: Tap | None = None
         self._dirty = dirty
         self._stats = stats
-        self._acknowledgements: deque[tuple[bytes, Commit | None]] = deque()
+        self._acknowledgements: deque[tuple[bytes, Commit | Receipt | None]] = deque()
         self._unacknowledged_publishes = 0
 
     def write(self, frame: bytes) -> None:
@@ -201,18 +202,18 @@ class ServedConnection(Connection):
             self._dirty.append(self)
         return True
 
-    def acknowledge(self, frame: bytes, commit: Commit | None) -> None:
-        """Send an acknowledgement, once `commit` is done and all earlier ones are gone.
+    def acknowledge(self, frame: bytes, condition: Commit | Receipt | None) -> None:
+        """Send an acknowledgement, once `condition` is done and all earlier ones are gone.
 
         Acknowledgements leave in the order in which the packets came, so one that waits for nothing
         does not pass one that waits for the disk (v5 [MQTT-4.6.0-2] to [MQTT-4.6.0-4]).
         """
-        if commit is not None and not commit.is_done:
-            commit.acknowledging.append(self)
+        if condition is not None and not condition.is_done:
+            condition.hold(self)
         elif not self._acknowledgements:
             self.write(frame)
             return
-        self._acknowledgements.append((frame, commit))
+        self._acknowledgements.append((frame, condition))
         self._unacknowledged_publishes += frame[0] == _PUBACK_HEADER
 
     def release(self) -> None:

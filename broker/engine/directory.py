@@ -43,6 +43,7 @@ class SessionInfo(Struct, frozen=True, kw_only=True):
     pending_messages: int
     pending_bytes: int
     in_flight_messages: int
+    dropped_messages: int
     protocol_version: int | None = None
     listener: str | None = None
     peer_address: str | None = None
@@ -83,6 +84,7 @@ def session_info(state: EngineState, tenant: str, client_id: str) -> SessionInfo
         pending_messages=session.pending_messages,
         pending_bytes=session.pending_bytes,
         in_flight_messages=len(session.in_flight),
+        dropped_messages=session.dropped,
     )
     if not isinstance(connection, ServedConnection):
         return info

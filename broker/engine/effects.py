@@ -16,6 +16,7 @@ from ..access.asking import Question
 from ..access.ports import ConnectRequest, Continue, Success
 from ..access.principal import Principal
 from ..protocol.reason_codes import ReasonCode
+from ..session.session import Session
 from .connection import ServedConnection
 
 
@@ -74,4 +75,13 @@ class Proceed(Struct, frozen=True):
     connection: ServedConnection
 
 
-Effect = Authenticate | AskMethod | Authorize | Close | PauseReading | ResumeReading | Proceed
+class ReadPending(Struct, frozen=True):
+    """Read a page of pending deliveries, those above row `after`, and feed it to `Engine.take_page`."""
+
+    session: Session
+    asked: object
+    after: int
+
+
+ConnectionEffect = Authenticate | AskMethod | Authorize | Close | PauseReading | ResumeReading | Proceed
+Effect = ConnectionEffect | ReadPending

@@ -34,19 +34,22 @@ from ..protocol.packets import (
 )
 from ..protocol.reason_codes import ReasonCode
 from ..protocol.subscription import Subscription
+from ..session.journal import Acknowledging, Commit, Journal
 from ..session.message import ApplicationMessage
-from ..session.records import Commit, Journal, Operation
+from ..session.records import Changes
+from ..session.session import Session
 from ..settings import LimitSettings
-from ..storage.ports import Snapshot
+from ..storage.ports import Page, Snapshot, SweptDelivery
 from .census import Census, take_census
 from .connect import handle_authenticated, handle_connect, watch_connect
 from .connection import Hold, ServedConnection
 from .decisions import UndecidedError, handle_decided, postpone
-from .effects import Authorize, Effect, Proceed, ResumeReading
+from .effects import Authorize, Effect, Proceed, ReadPending, ResumeReading
 from .enhanced import handle_auth, handle_method_answer
 from .holds import drained, hold, unhold
 from .lifecycle import close_connection, end_connection, handle_disconnect
 from .mailbox import Mailbox
+from .pages import take_page, take_swept
 from .publish import handle_publish, publish_message
 from .rates import charge
 from .restore import restore
@@ -65,9 +68,9 @@ class Engine:
     """One broker's logic, without I/O.
 
     After every call the shell looks at three lists and empties them: `effects`, `filled` (mailboxes
-    with a batch) and `dirty` (connections with frames). Before it writes `dirty` it commits what
-    `take_operations` returns and calls `committed`; only acknowledgements and QoS 2 deliveries that need that
-    commit are held back until then.
+    with a batch) and `dirty` (connections with frames). Before it writes `dirty` it calls `release`. Some
+    time it commits what `take_changes` returns and calls `committed`; only acknowledgements and QoS 2
+    deliveries that need that commit are held back until then.
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Engine:
         now: float,
         methods: Iterable[EnhancedAuthenticator] = (),
         reason_strings: bool = False,
+        stores_every_will: bool = True,
     ) -> None:
         self.state = EngineState(
             limits,
@@ -87,6 +91,7 @@ class Engine:
             now=now,
             methods=methods,
             reason_strings=reason_strings,
+            stores_every_will=stores_every_will,
         )
 
     def restore(self, snapshot: Snapshot, now: float) -> None:
@@ -110,17 +115,51 @@ class Engine:
         self.state.effects = []
         return effects
 
-    def take_operations(self) -> tuple[list[Operation], Commit] | None:
-        """Return what the store must commit, and the handle for `committed`; None for nothing."""
+    def take_changes(self, now: float) -> tuple[Changes, Commit] | None:
+        """Return what the store must commit, and the handle for `committed`; None for nothing.
+
+        The changes are empty where somebody only waits for an earlier commit.
+        """
         journal = self.state.journal
-        return journal.take() if journal is not None and journal.operations else None
+        return journal.take(now) if journal else None
 
     def committed(self, commit: Commit, now: float) -> None:
-        """The store has the operations that came with `commit`."""
+        """The store has the changes that came with `commit`."""
+        state = self.state
         commit.finish(now)
-        for connection in commit.acknowledging:
-            if isinstance(connection, ServedConnection) and not connection.unacknowledged:
-                unhold(self.state, connection, Hold.ACKNOWLEDGEMENTS)
+        self._resume(commit.acknowledging)
+        if state.journal is not None:
+            state.journal.settle(commit)
+        state.effects += self.reads(commit)
+        waiting, state.waiting_for_store = state.waiting_for_store, []
+        for connection in waiting:
+            unhold(state, connection, Hold.STORE_BUSY)
+
+    def reads(self, commit: Commit) -> list[ReadPending]:
+        """Return what is to be read for the Sessions that wait for a commit."""
+        return [
+            ReadPending(session, session.page, session.page_after)
+            for session in commit.reading
+            if isinstance(session, Session) and session.page is not None
+        ]
+
+    def release(self) -> None:
+        """Send the acknowledgements that have nothing more to wait for although no commit was done."""
+        journal = self.state.journal
+        if journal is not None and journal.released:
+            released, journal.released = journal.released, []
+            for connection in released:
+                connection.release()
+            self._resume(released)
+
+    def take_page(self, effect: ReadPending, page: Page, now: float) -> None:
+        """The store was read."""
+        take_page(self.state, effect.session, effect.asked, page, now)
+
+    def take_swept(self, swept: Iterable[SweptDelivery]) -> None:
+        """The store has forgotten pending deliveries that expired."""
+        for delivery in swept:
+            take_swept(self.state, delivery)
 
     # Network Connections.
 
@@ -285,9 +324,9 @@ class Engine:
         drained(self.state, mailbox)
         return messages
 
-    def publish(self, tenant: str, message: ApplicationMessage, now: float) -> Commit | None:
-        """Route a service's message; returns the commit after which it is durable, None for none."""
-        return publish_message(self.state, self.state.tenant(tenant), message, now)
+    def publish(self, tenant: str, message: ApplicationMessage, now: float) -> None:
+        """Route a service's message."""
+        publish_message(self.state, self.state.tenant(tenant), message, now)
 
     # Time.
 
@@ -300,6 +339,11 @@ class Engine:
         return self.state.timers.next_due()
 
     # Private.
+
+    def _resume(self, released: Iterable[Acknowledging]) -> None:
+        for connection in released:
+            if isinstance(connection, ServedConnection) and not connection.unacknowledged:
+                unhold(self.state, connection, Hold.ACKNOWLEDGEMENTS)
 
     def _handle(self, connection: ServedConnection, packets: Sequence[ControlPacket], now: float) -> None:
         state = self.state

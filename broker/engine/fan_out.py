@@ -12,7 +12,6 @@ from ..protocol.packets import TopicName
 from ..routing.plan import Group, group_of, plan
 from ..routing.tree import SharedGroup
 from ..session.message import ApplicationMessage, Delivery
-from ..session.records import Commit
 from ..session.session import Session
 from .connection import Audience, ServedConnection
 from .holds import wait_for
@@ -44,25 +43,19 @@ def fan_out(
     message: ApplicationMessage,
     now: float,
     connection: ServedConnection | None,
-) -> Commit | None:
+) -> None:
     """Deliver to every group, to one member of each shared Subscription, and to services.
 
     `connection` is the publisher's, held back where a service has too much to do.
-
-    Returns:
-        The commit of the present turn, if it holds the message for a durable Session.
     """
-    journal = state.journal
-    before = 0 if journal is None else len(journal.operations)
     for group in audience.groups:
         deliver(state, group, message, now)
     for shared in audience.shared:
-        _deliver_shared(state, shared, message, now)
+        deliver_shared(state, shared, message, now)
     for mailbox in audience.mailboxes:
         mailbox.put(message)
         if mailbox.is_full and connection is not None:
             wait_for(state, connection, mailbox)
-    return journal.commit if journal is not None and len(journal.operations) != before else None
 
 
 def deliver(
@@ -128,10 +121,10 @@ def pass_on_shared(state: EngineState, session: Session, now: float) -> None:
 
     for delivery in session.give_up_shared(is_wanted):
         if isinstance(delivery.share, SharedGroup) and not delivery.message.has_expired(now):
-            _deliver_shared(state, delivery.share, delivery.message, now)
+            deliver_shared(state, delivery.share, delivery.message, now)
 
 
-def _deliver_shared(
+def deliver_shared(
     state: EngineState, shared: SharedGroup[Session], message: ApplicationMessage, now: float
 ) -> None:
     """Deliver to the member whose turn it is; one that must wait only if nobody is there."""

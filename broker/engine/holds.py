@@ -33,6 +33,14 @@ def wait_for(state: EngineState, connection: ServedConnection, mailbox: Mailbox)
         state.waiting.setdefault(mailbox, []).append(connection)
 
 
+def wait_for_store(state: EngineState, connection: ServedConnection) -> None:
+    """Stop reading until the store has taken some of what it is to keep."""
+    if not connection.hold & Hold.STORE_BUSY:
+        state.stats.store_holds += 1
+        hold(state, connection, Hold.STORE_BUSY)
+        state.waiting_for_store.append(connection)
+
+
 def drained(state: EngineState, mailbox: Mailbox) -> None:
     """The service took its batch: read again from whoever waited for that."""
     for connection in state.waiting.pop(mailbox, ()):

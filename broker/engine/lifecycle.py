@@ -14,11 +14,12 @@ from ..protocol.errors import ProtocolError
 from ..protocol.packets import V5, ClientId, Disconnect
 from ..protocol.properties import NO_PROPERTIES, Properties
 from ..protocol.reason_codes import ReasonCode
-from ..session.records import DropSession, DropWill, PutSession
-from ..session.session import NEVER_EXPIRES, Session, Will
+from ..session.records import Will
+from ..session.session import NEVER_EXPIRES, Session
 from .connection import ServedConnection
 from .effects import Close
 from .fan_out import pass_on_shared
+from .pages import drain_or_drop
 from .publish import publish_message, travelling
 from .state import EngineState
 from .stats import count
@@ -93,12 +94,13 @@ def end_session(state: EngineState, session: Session, now: float) -> None:
         tenant.tree.remove(topic_filter, session)
     if session.subscriptions:
         tenant.changed()
-    del tenant.sessions[session.client_id]
-    state.session_count -= 1
+    if tenant.sessions.get(session.client_id) is session:
+        del tenant.sessions[session.client_id]
+        state.session_count -= 1
+        state.durable_sessions.pop(session.number, None)
     pass_on_shared(state, session, now)
     session.forget()
-    if session.is_durable and state.journal is not None:
-        state.journal.append(DropSession(session.tenant, session.client_id))
+    drain_or_drop(state, session)
 
 
 def publish_will(state: EngineState, session: Session, now: float) -> None:
@@ -119,7 +121,7 @@ def publish_will_message(
     tenant = state.tenant(tenant_name)
     publish_message(state, tenant, message, now, publisher=tenant.sessions.get(client_id))
     if state.journal is not None:
-        state.journal.append(DropWill(tenant_name, client_id))
+        state.journal.drop_will(tenant_name, client_id)
 
 
 def drop_will(state: EngineState, session: Session) -> None:
@@ -127,7 +129,7 @@ def drop_will(state: EngineState, session: Session) -> None:
     if session.will is not None:
         session.will = None
         if state.journal is not None:
-            state.journal.append(DropWill(session.tenant, session.client_id))
+            state.journal.drop_will(session.tenant, session.client_id)
 
 
 def schedule_end(state: EngineState, session: Session, since: float) -> None:
@@ -157,16 +159,8 @@ def _detach(state: EngineState, session: Session, now: float) -> None:
     if session.will is not None and session.will.delay_s == 0:
         publish_will(state, session, now)
     pass_on_shared(state, session, now)
-    if session.is_durable and state.journal is not None:
-        state.journal.append(
-            PutSession(
-                session.tenant,
-                session.client_id,
-                session.expiry_interval,
-                session.disconnected_at,
-                session.identity,
-            )
-        )
+    session.leave_to_store()
+    session.store()
     schedule_end(state, session, now)
 
 

@@ -15,12 +15,11 @@ from ..protocol.properties import NO_PROPERTIES, Properties
 from ..protocol.reason_codes import ReasonCode
 from ..protocol.topics import levels
 from ..session.message import ApplicationMessage
-from ..session.records import Commit
 from ..session.session import Session
 from .connection import Hold, Route, ServedConnection
 from .decisions import require
 from .fan_out import REMEMBERED_TOPIC_BYTES_MAXIMUM, audience, deliver, fan_out, send_frame
-from .holds import hold
+from .holds import hold, wait_for_store
 from .retained import retain
 from .state import EngineState, Tenant
 
@@ -68,15 +67,11 @@ def publish_message(
     message: ApplicationMessage,
     now: float,
     publisher: Session | None = None,
-) -> Commit | None:
-    """Route a message that no connection sent: a service's, or the Will of a Session, the `publisher`.
-
-    Returns:
-        The commit after which it is durable, None where it waits for none.
-    """
-    kept = retain(state, tenant, message) if message.is_retain else None
-    receivers = audience(state, tenant, message.topic, publisher)
-    return fan_out(state, receivers, message, now, None) or kept
+) -> None:
+    """Route a message that no connection sent: a service's, or the Will of a Session, the `publisher`."""
+    if message.is_retain:
+        retain(state, tenant, message)
+    fan_out(state, audience(state, tenant, message.topic, publisher), message, now, None)
 
 
 def travelling(properties: Properties, now: float) -> tuple[Properties, float | None]:
@@ -113,13 +108,24 @@ def _handle_acknowledged(
     if not (route.may_retain if packet.is_retain else route.may_publish):
         _refuse(state, connection, packet)
         return
-    commit = _pass_on(state, tenant, connection, packet, route, now)
-    if packet.qos == 2:
-        commit = session.accept_inbound(packet_id) or commit
+    journal = state.journal
+    receipt = None
+    if journal is None:
+        _pass_on(state, tenant, connection, packet, route, now)
+        if packet.qos == 2:
+            session.accept_inbound(packet_id)
+    else:
+        journal.open_receipt()
+        _pass_on(state, tenant, connection, packet, route, now)
+        if packet.qos == 2:
+            session.accept_inbound(packet_id)
+        receipt = journal.close_receipt()
+        if journal.size_bytes + journal.taken_bytes > state.limits.journal_bytes_maximum:
+            wait_for_store(state, connection)
     if connection.version == V5 and route.audience.is_empty:
         code = ReasonCode.NO_MATCHING_SUBSCRIBERS
         answer = encode_packet(PubAck(packet_id, code) if packet.qos == 1 else PubRec(packet_id, code), V5)
-    connection.acknowledge(answer, commit)
+    connection.acknowledge(answer, receipt)
 
 
 def _pass_on(
@@ -129,10 +135,11 @@ def _pass_on(
     packet: Publish,
     route: Route,
     now: float,
-) -> Commit | None:
+) -> None:
     message = _message(connection, packet, now)
-    kept = retain(state, tenant, message) if packet.is_retain else None
-    return fan_out(state, route.audience, message, now, connection) or kept
+    if packet.is_retain:
+        retain(state, tenant, message)
+    fan_out(state, route.audience, message, now, connection)
 
 
 def _check_quota(state: EngineState, connection: ServedConnection, session: Session) -> None:

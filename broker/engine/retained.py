@@ -10,30 +10,26 @@ from typing import Final
 
 from ..protocol.packets import TopicName
 from ..session.message import ApplicationMessage
-from ..session.records import Commit, DropRetained, PutRetained
 from .state import EngineState, Tenant
 
 #: Only services publish here (access); beyond the limits, which are for clients.
 _STATISTICS: Final = b"$SYS/"
 
 
-def retain(state: EngineState, tenant: Tenant, message: ApplicationMessage) -> Commit | None:
-    """Keep, replace or remove the retained message of a topic (v5 [MQTT-3.3.1-5] ff.).
-
-    Returns:
-        The commit after which that is durable, None where there is nothing to wait for.
-    """
+def retain(state: EngineState, tenant: Tenant, message: ApplicationMessage) -> None:
+    """Keep, replace or remove the retained message of a topic (v5 [MQTT-3.3.1-5] ff.)."""
     topic = message.topic
     if not message.payload:
-        return drop_retained(state, tenant, topic)
+        drop_retained(state, tenant, topic)
+        return
     is_statistic = topic.startswith(_STATISTICS)
     if not is_statistic and not _has_room(state, tenant, message):
         state.stats.retained_refused += 1
-        return None
+        return
     keep_retained(state, tenant, message)
-    if is_statistic or state.journal is None:
-        return None  # Statistics are made anew after a restart, and need no place in a store.
-    return state.journal.append(PutRetained(tenant.name, message))
+    if not is_statistic and state.journal is not None:
+        # Statistics are made anew after a restart, and need no place in a store.
+        state.journal.put_retained(tenant.name, message)
 
 
 def keep_retained(state: EngineState, tenant: Tenant, message: ApplicationMessage) -> None:
@@ -52,21 +48,17 @@ def keep_retained(state: EngineState, tenant: Tenant, message: ApplicationMessag
         tenant.expiries[topic] = state.timers.add(message.expires_at, is_due, topic)
 
 
-def drop_retained(state: EngineState, tenant: Tenant, topic: TopicName) -> Commit | None:
-    """Forget the retained message of a topic if it has one.
-
-    Returns:
-        The commit after which that is durable, None where there is nothing to wait for.
-    """
+def drop_retained(state: EngineState, tenant: Tenant, topic: TopicName) -> None:
+    """Forget the retained message of a topic if it has one."""
     _cancel_expiry(state, tenant, topic)
     removed = tenant.retained.remove(topic)
     if removed is None:
-        return None
+        return
     tenant.retained_bytes -= removed.size_bytes()
     if topic.startswith(_STATISTICS):
         tenant.statistics -= 1
-        return None
-    return None if state.journal is None else state.journal.append(DropRetained(tenant.name, topic))
+    elif state.journal is not None:
+        state.journal.drop_retained(tenant.name, topic)
 
 
 def _has_room(state: EngineState, tenant: Tenant, message: ApplicationMessage) -> bool:

@@ -12,8 +12,8 @@ from ..protocol.connection import Connection
 from ..protocol.packets import ClientId, TopicName
 from ..routing.retained import RetainedIndex
 from ..routing.tree import SubscriptionTree
+from ..session.journal import Journal
 from ..session.message import ApplicationMessage
-from ..session.records import Journal
 from ..session.session import Session
 from ..session.stats import SessionLimits
 from ..settings import LimitSettings
@@ -77,6 +77,7 @@ class EngineState:
     __slots__ = (
         "connections",
         "dirty",
+        "durable_sessions",
         "effects",
         "filled",
         "journal",
@@ -88,10 +89,12 @@ class EngineState:
         "session_limits",
         "session_timers",
         "stats",
+        "stores_every_will",
         "taps",
         "tenants",
         "timers",
         "waiting",
+        "waiting_for_store",
     )
 
     def __init__(
@@ -103,10 +106,13 @@ class EngineState:
         now: float,
         methods: Iterable[EnhancedAuthenticator] = (),
         reason_strings: bool = False,
+        stores_every_will: bool = True,
     ) -> None:
         self.limits = limits
         #: Whether v5 Clients are told in words why.
         self.reason_strings = reason_strings
+        #: Whether Wills of Sessions that end with their connection outlive the process, too.
+        self.stores_every_will = stores_every_will
         #: Enhanced authentication, by what Clients name.
         self.methods = {method.method: method for method in methods}
         self.session_limits = SessionLimits(
@@ -123,11 +129,22 @@ class EngineState:
         self.taps: dict[tuple[str, str], Tap] = {}
         self.connections = 0
         self.session_count = 0
+        #: Those that the store keeps, by number.
+        self.durable_sessions: dict[int, Session] = {}
         self.dirty: list[Connection] = []
         self.filled: list[Mailbox] = []
         #: Connections that are not read from until the mailbox is taken.
         self.waiting: dict[Mailbox, list[ServedConnection]] = {}
+        #: Connections that are not read from until the store has taken what there is.
+        self.waiting_for_store: list[ServedConnection] = []
         self.effects: list[Effect] = []
+
+    def keep(self, session: Session) -> None:
+        """Let a new Session be found."""
+        self.tenant(session.tenant).sessions[session.client_id] = session
+        self.session_count += 1
+        if session.is_durable:
+            self.durable_sessions[session.number] = session
 
     def tenant(self, name: str) -> Tenant:
         """Return the tenant, made on first use (names come from settings and certificates only)."""

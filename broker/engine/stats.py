@@ -43,6 +43,7 @@ class Stats:
         "sessions",
         "sessions_expired",
         "slow_consumers_closed",
+        "store_holds",
         "subscriptions_refused",
         "wills_published",
         "write_buffers_filled",
@@ -75,6 +76,7 @@ class Stats:
         self.keep_alive_timeouts = 0
         #: Publishers not read from because a service had too many messages waiting.
         self.mailbox_holds = 0
+        self.store_holds = 0
         self.packets_received = 0
         self.peer_errors = 0
         #: Connections closed because their PROXY header was none.

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from ..access.asking import Action
+from ..protocol.codec import encode_packet
 from ..protocol.errors import ProtocolError
 from ..protocol.packets import (
     SubAck,
@@ -22,7 +23,6 @@ from ..protocol.reason_codes import ReasonCode
 from ..protocol.subscription import Subscription
 from ..protocol.topics import has_wildcard, levels, split_shared
 from ..session.message import Delivery
-from ..session.records import DropSubscription, PutSubscription
 from ..session.session import Session
 from .connection import Origin, ServedConnection
 from .decisions import inner_filter, require
@@ -71,7 +71,7 @@ def handle_subscribe(
         else:
             count(state.stats.subscriptions_refused, code)
         codes.append(code)
-    connection.write_packet(SubAck(packet.packet_id, tuple(codes)))
+    _answer(state, connection, SubAck(packet.packet_id, tuple(codes)))
 
 
 def handle_unsubscribe(
@@ -92,7 +92,7 @@ def handle_unsubscribe(
         else ReasonCode.NO_SUBSCRIPTION_EXISTED
         for topic_filter in packet.topic_filters
     )
-    connection.write_packet(UnsubAck(packet.packet_id, codes))
+    _answer(state, connection, UnsubAck(packet.packet_id, codes))
 
 
 def remove(state: EngineState, tenant: Tenant, session: Session, topic_filter: TopicFilter) -> bool:
@@ -102,7 +102,7 @@ def remove(state: EngineState, tenant: Tenant, session: Session, topic_filter: T
     tenant.tree.remove(topic_filter, session)
     tenant.changed()
     if session.is_durable and state.journal is not None:
-        state.journal.append(DropSubscription(tenant.name, session.client_id, topic_filter))
+        state.journal.drop_subscription(session.number, topic_filter)
     return True
 
 
@@ -140,6 +140,15 @@ def send_backlog(state: EngineState, connection: ServedConnection, now: float) -
     return bool(backlog) and session.is_writable and not session.pending_messages
 
 
+def _answer(state: EngineState, connection: ServedConnection, packet: SubAck | UnsubAck) -> None:
+    """Answer once what the packet changed is durable, where a store keeps the Session."""
+    journal = state.journal
+    if journal is None or not connection.attached.is_durable:
+        connection.write_packet(packet)
+    else:
+        connection.acknowledge(encode_packet(packet, connection.version), journal.latest())
+
+
 def _check_count(state: EngineState, count: int) -> None:
     if count > state.limits.filters_per_subscribe_maximum:
         raise ProtocolError("too many Topic Filters in one packet", spec="v5 §4.13.1")
@@ -173,7 +182,7 @@ def _add(state: EngineState, tenant: Tenant, session: Session, subscription: Sub
     tenant.tree.add(subscription, session)
     tenant.changed()
     if session.is_durable and state.journal is not None:
-        state.journal.append(PutSubscription(tenant.name, session.client_id, subscription))
+        state.journal.put_subscription(session.number, subscription)
     return earlier is None
 
 

@@ -121,7 +121,15 @@ class ForeignBus:
             raise BusClosedError("the bus is closed")
         publishes = inbound.take(self._settings.batch_messages_maximum)
         return [
-            Message(each.topic.decode(), each.payload, each.qos, each.is_retain, each.properties)
+            Message(
+                each.topic.decode(),
+                each.payload,
+                each.qos,
+                each.is_retain,
+                each.properties,
+                is_dup=each.is_dup,
+                packet_id=each.packet_id,
+            )
             for each in publishes
         ]
 
@@ -175,7 +183,24 @@ class ForeignBus:
         self._pace_reading()
         self._changed.set()
 
+    async def settled(self) -> None:
+        """Wait until the broker has acknowledged (QoS 0: was sent) everything that was published so far.
+
+        Raises:
+            BusClosedError: `run` has ended before that.
+        """
+        outbound = self._session.outbound
+        while outbound:
+            if self._finished.is_set():
+                raise BusClosedError("the bus is closed")
+            await self._wait_for_change()
+
     # Its life.
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether the broker has let us in and granted every subscription."""
+        return self._ready_link is not None and self._session.is_granted
 
     async def run(self) -> None:
         """Keep connected until `finish`.
@@ -217,7 +242,7 @@ class ForeignBus:
         Raises:
             BusClosedError: `run` has ended.
         """
-        while self._ready_link is None or not self._session.is_granted:
+        while not self.is_connected:
             if self._finished.is_set():
                 raise BusClosedError("the bus is closed")
             await self._wait_for_change()
@@ -225,13 +250,11 @@ class ForeignBus:
     async def finish(self) -> None:
         """Receive nothing more, wait a bounded time until the broker has all messages, say goodbye."""
         self.close()
-        outbound = self._session.outbound
-        with contextlib.suppress(TimeoutError):
+        with contextlib.suppress(TimeoutError, BusClosedError):
             async with asyncio.timeout(self._settings.drain_s):
-                while outbound and not self._finished.is_set():
-                    await self._wait_for_change()
-        if outbound:
-            _log.warning("bus.drain_incomplete", messages=len(outbound))
+                await self.settled()
+        if waiting := len(self._session.outbound):
+            _log.warning("bus.drain_incomplete", messages=waiting)
         self._finished.set()
         if (link := self._ready_link) is not None:
             self._flush()
@@ -368,6 +391,9 @@ class ForeignBus:
         self._is_flush_due = False
         self._pace_reading()
         if (link := self._link) is not None:
-            now = asyncio.get_running_loop().time()
+            now, outbound = asyncio.get_running_loop().time(), self._session.outbound
+            waited = bool(outbound)
             self._session.flush(link.connection, now, is_writable=link.is_writable)
             link.flush()
+            if waited and not outbound:  # The last was of QoS 0, or dropped: no PUBACK will tell.
+                self._changed.set()

@@ -26,12 +26,13 @@ class SharedGroup(Generic[SubscriberT]):
     and removes; a group that lost its last member is out of the tree for good.
     """
 
-    __slots__ = ("members", "share_name", "topic_filter")
+    __slots__ = ("members", "share_name", "shared_filter", "topic_filter")
 
     def __init__(self, share_name: bytes, topic_filter: TopicFilter) -> None:
         """Start a group without members; `topic_filter` is the one without `$share/...`."""
         self.share_name = share_name
         self.topic_filter = topic_filter
+        self.shared_filter = TopicFilter(b"$share/%b/%b" % (share_name, topic_filter))
         self.members: OrderedDict[SubscriberT, Subscription] = OrderedDict()
 
     def next_member(
@@ -132,6 +133,12 @@ class SubscriptionTree(Generic[SubscriberT]):
                 if has_wildcard(inner):
                     self._set_leaf(inner, None)
         return removed
+
+    def shared_group(self, shared_filter: TopicFilter) -> SharedGroup[SubscriberT] | None:
+        """Return the group of a Shared Subscription (filter as sent), None where it has no member."""
+        share_name, topic_filter = _split(shared_filter)
+        leaf = self._leaves.get(topic_filter)
+        return None if leaf is None or share_name is None else leaf.groups.get(share_name)
 
     def match(self, topic: TopicName) -> Matches[SubscriberT]:
         """Collect every Subscription that matches a valid Topic Name.

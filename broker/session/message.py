@@ -5,11 +5,13 @@ Does not know: who receives, packet identifiers, sockets, clocks.
 Spec: v5 §3.3, §4.3; v3.1.1 §3.3, §4.3.
 """
 
+from typing import Protocol
+
 from msgspec import Struct
 from msgspec.structs import replace
 
 from ..protocol.codec import encode_publish_head
-from ..protocol.packets import V5, TopicName
+from ..protocol.packets import V5, TopicFilter, TopicName
 from ..protocol.properties import NO_PROPERTIES, Properties
 
 
@@ -39,6 +41,14 @@ class ApplicationMessage(Struct, frozen=True, gc=False):
         return self.expires_at is not None and now >= self.expires_at
 
 
+class Share(Protocol):
+    """A Shared Subscription, as far as a delivery must remember where it came from."""
+
+    @property
+    def shared_filter(self) -> TopicFilter:
+        """The Topic Filter as its members sent it, with `$share/`."""
+
+
 class Delivery(Struct, gc=False):
     """One message on its way to all receivers with equal needs: same QoS, RETAIN and identifiers.
 
@@ -51,10 +61,15 @@ class Delivery(Struct, gc=False):
     qos: int
     is_retain: bool = False
     identifiers: tuple[int, ...] = ()
-    share: object | None = None
+    share: Share | None = None
     encoded_version: int = 0
     prefix: bytes = b""
     suffix: bytes = b""
+
+    @property
+    def share_filter(self) -> TopicFilter | None:
+        """The Shared Subscription's filter, None for an ordinary delivery."""
+        return None if self.share is None else self.share.shared_filter
 
     def parts(self, version: int, now: float) -> tuple[bytes, bytes]:
         """Return the bytes before and after the packet id (QoS 1 and 2), DUP not set."""

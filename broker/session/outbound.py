@@ -6,19 +6,19 @@ Spec: v5 §4.3, §4.4, §4.6, §4.9; v3.1.1 §4.3, §4.4, §4.6.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from msgspec import Struct
 
 from ..protocol.connection import Connection
-from ..protocol.packets import V3_1_1, ClientId, PacketType, PubRel
+from ..protocol.packets import ClientId, PacketType, PubRel
 from ..protocol.reason_codes import ReasonCode
-from .aliases import OutboundAliases
 from .flow import Flow, advance
+from .journal import Commit, Journal
 from .message import Delivery
-from .pending import Pending, Queued
-from .records import Commit, DropOutbound, Journal, MoveOutbound, PutOutbound
+from .pending import Pending
+from .sender import Sender
 from .stats import SessionLimits, SessionStats
 
 _PACKET_ID_MAXIMUM: Final = 0xFFFF
@@ -39,34 +39,26 @@ class Outbound(Struct, gc=False):
     commit: Commit | None = None
 
 
-class Outbox:
+class Outbox(Sender):
     """The sending half of a Session, attached to a Network Connection or not.
 
-    Everything it sends goes to the connection's `outgoing`; a connection whose `outgoing` was empty is
-    put on `dirty`, so that the shell writes it at the end of the turn.
+    `number` is the Session's in the store, 0 where no store knows it.
     """
 
     __slots__ = (
-        "_aliases",
-        "_dirty",
         "_journal",
         "_last_packet_id",
         "_limits",
         "_pending",
         "_quota",
         "_resend",
-        "_stats",
         "_waiting",
         "client_id",
-        "connection",
         "disconnected_at",
         "in_flight",
         "in_flight_bytes",
-        "is_writable",
-        "maximum_packet_size",
-        "outgoing",
+        "number",
         "tenant",
-        "version",
     )
 
     def __init__(
@@ -78,36 +70,31 @@ class Outbox:
         stats: SessionStats,
         dirty: list[Connection],
         journal: Journal | None,
+        number: int = 0,
     ) -> None:
+        super().__init__(stats=stats, dirty=dirty)
         self.tenant = tenant
         self.client_id = client_id
         #: Packet ids towards the Client, in the order of first sending (v5 [MQTT-4.6.0-1]).
         self.in_flight: dict[int, Outbound] = {}
         self.in_flight_bytes = 0
-        self.connection: Connection | None = None
         #: Since when it has no connection (seconds), None while it has one.
         self.disconnected_at: float | None = None
-        self.outgoing: list[bytes] = []
-        self.is_writable = False
-        self.version = V3_1_1
-        self.maximum_packet_size = 0xFFFFFFFF
-        self._aliases: OutboundAliases | None = None
         self._limits = limits
-        self._stats = stats
-        self._dirty = dirty
         # None where the Session ends with its connection, so that no store ever hears of it.
         self._journal = journal
+        self.number = number or (0 if journal is None else journal.session_number())
         self._quota = limits.in_flight_maximum
         self._last_packet_id = 0
         self._pending = Pending(limits, stats)
-        #: The same queue, at hand: it is asked for each message.
+        #: Its front in memory, at hand: it is asked for each message.
         self._waiting = self._pending.waiting
         self._resend: deque[int] = deque()
 
     @property
     def pending_messages(self) -> int:
         """How many deliveries wait for a connection, the quota, or a slow peer."""
-        return len(self._waiting)
+        return self._pending.messages
 
     @property
     def pending_bytes(self) -> int:
@@ -115,19 +102,24 @@ class Outbox:
         return self._pending.size_bytes
 
     @property
+    def stored_messages(self) -> int:
+        """How many of them wait in the store only."""
+        return self._pending.stored_messages
+
+    @property
+    def page(self) -> object | None:
+        """Stands for the page of pending deliveries that was asked for, None where none is on its way."""
+        return self._pending.page
+
+    @property
+    def page_after(self) -> int:
+        """The page begins above this row."""
+        return self._pending.last_row
+
+    @property
     def is_durable(self) -> bool:
         """Whether the store keeps the Session."""
         return self._journal is not None
-
-    @property
-    def has_aliases(self) -> bool:
-        """Whether its frames may hold Topic Aliases, and so are nobody else's."""
-        return self._aliases is not None
-
-    @property
-    def frame_needs(self) -> tuple[int, int, bool]:
-        """What decides which frames it can share with others; plans depend on it."""
-        return self.version, self.maximum_packet_size, self.has_aliases
 
     def attach(
         self, connection: Connection, *, receive_maximum: int, topic_alias_maximum: int, now: float
@@ -136,25 +128,24 @@ class Outbox:
 
         The two maxima are the Client's. v5 [MQTT-4.4.0-1]; v3.1.1 [MQTT-4.4.0-1].
         """
-        self.connection = connection
-        self.outgoing = connection.outgoing
-        self.version = connection.version
-        self.maximum_packet_size = connection.maximum_packet_size
-        self.is_writable = True
+        self._bind(connection, topic_alias_maximum=topic_alias_maximum)
         self.disconnected_at = None
-        self._aliases = OutboundAliases(topic_alias_maximum) if topic_alias_maximum else None
         self._quota = min(receive_maximum, self._limits.in_flight_maximum)
-        self._resend = deque(self.in_flight)
+        # What was sent before comes first: some had to wait for their commit, and their connection was lost
+        # meanwhile.
+        self._resend = deque(sorted(self.in_flight, key=self._is_unsent))
         self.pump(now)
 
     def detach(self, now: float) -> None:
         """Unbind from the Network Connection; `now` starts the expiry."""
         self.disconnected_at = now
-        self.connection = None
-        self.outgoing = []
-        self.is_writable = False
-        self._aliases = None
+        self._unbind()
         self._resend.clear()
+
+    def leave_to_store(self) -> None:
+        """Keep pending deliveries in the store only, until there is a connection again."""
+        if self._journal is not None:
+            self._pending.leave_to_store()
 
     def forget(self) -> None:
         """Let go of every message: the Session ended, and a route may still know it."""
@@ -162,23 +153,10 @@ class Outbox:
         self.in_flight_bytes = 0
         self._pending.take(lambda _: True)
 
-    def send(self, delivery: Delivery, now: float) -> None:
-        """Send a QoS 0 delivery with a frame of its own, if the connection and its limits allow."""
-        if not self.is_writable:
-            self._stats.unsent += 1
-            self._stats.dropped_congested += self.connection is not None
-            return
-        prefix, suffix = self._parts(delivery, now)
-        if len(prefix) + len(suffix) > self.maximum_packet_size:
-            self._stats.unsent += 1
-            self._stats.dropped_too_large += 1
-            return
-        self._write(prefix, suffix)
-
     def drop_pending(self, is_wanted: Callable[[Delivery], bool]) -> None:
-        """Forget pending deliveries that are wanted here no more."""
-        for queued in self._pending.take(is_wanted):
-            self._drop_row(queued.row)
+        """Forget pending deliveries in memory that are wanted here no more."""
+        for _, row in self._pending.take(is_wanted):
+            self._drop_row(row)
 
     def give_up_shared(self, is_wanted: Callable[[Delivery], bool]) -> list[Delivery]:
         """Take back QoS 1 deliveries of Shared Subscriptions that somebody else is to have (v5 §4.8.2)."""
@@ -193,9 +171,9 @@ class Outbox:
                 self.in_flight_bytes -= outbound.delivery.size_bytes()
                 self._drop_row(outbound.row)
                 given_up.append(outbound.delivery)
-        for queued in self._pending.take(is_to_go):
-            self._drop_row(queued.row)
-            given_up.append(queued.delivery)
+        for delivery, row in self._pending.take(is_to_go):
+            self._drop_row(row)
+            given_up.append(delivery)
         return given_up
 
     def deliver(self, delivery: Delivery, now: float) -> None:
@@ -205,13 +183,17 @@ class Outbox:
         (v5 §4.9, [MQTT-4.6.0-6]); otherwise it is pending, up to the limits, beyond which the newest
         is dropped and counted.
         """
-        if self._waiting or not self.is_writable or not self._has_room:
+        if self._waiting or not self.is_writable or not self._has_room or self._pending.stored_messages:
             self._stats.unsent += 1
-            self._pending.offer(delivery, self._record)
-        elif self._journal is not None:
-            self._start(delivery, self._record(delivery, 0), now)
+            # Without a connection nothing is sent soon: what is stored need not be in memory, too.
+            is_stored = self._journal is not None and self.connection is None
+            if not self._pending.offer(delivery, self._record, is_stored=is_stored):
+                self.dropped += 1
         else:
             self._start(delivery, 0, now)
+
+    def _is_unsent(self, packet_id: int) -> bool:
+        return not self.in_flight[packet_id].is_sent
 
     @property
     def _has_room(self) -> bool:
@@ -228,13 +210,32 @@ class Outbox:
                 self._continue(packet_id, outbound, now)
         waiting = self._waiting
         while waiting and self.is_writable and self._has_room:
-            queued = self._pending.pop()
-            if queued.delivery.message.has_expired(now):
+            delivery, row = self._pending.pop()
+            if delivery.message.has_expired(now):
                 self._stats.dropped_expired += 1
-                self._drop_row(queued.row)
+                self.dropped += 1
+                self._drop_row(row)
             else:
                 self._stats.sent_later += 1
-                self._start(queued.delivery, queued.row, now)
+                self._start(delivery, row, now)
+        if self._pending.stored_messages and self.connection is not None:
+            self.ask_for_page()
+
+    def ask_for_page(self) -> None:
+        """Have the next pending deliveries read from the store, if it is time."""
+        if self._journal is not None and self._pending.needs_page:
+            self._pending.ask_for_page()
+            self._journal.read_after_commit(self)
+
+    def take_page(self, page: Sequence[tuple[Delivery, int]], *, is_last: bool) -> None:
+        """The store gave what was asked for: deliveries with their rows; `pump` sends them."""
+        self._pending.add_page(page, is_last=is_last)
+
+    def swept(self, row: int, size_bytes: int) -> None:
+        """The store has forgotten a pending delivery that expired."""
+        self._stats.dropped_expired += 1
+        self.dropped += 1
+        self._pending.swept(row, size_bytes)
 
     def send_committed(self, packet_id: int, now: float) -> None:
         """Go on with a QoS 2 delivery whose state is durable by now, if it still waits for that."""
@@ -284,7 +285,8 @@ class Outbox:
                 self.in_flight_bytes -= outbound.delivery.size_bytes()
             outbound.delivery = None  # v5 §4.3.3: the message is the Client's now.
             if outbound.row and self._journal is not None:
-                self._move(self._journal, packet_id, outbound)
+                self._journal.move_delivery(outbound.row, packet_id, flow)
+                self._await_commit(self._journal, packet_id, outbound)
         return ReasonCode.SUCCESS if outbound.commit is None else None
 
     def handle_pubcomp(self, packet_id: int, now: float) -> None:
@@ -299,60 +301,49 @@ class Outbox:
         advance(outbound.flow, PacketType.PUBCOMP, 0)
         self._finish(packet_id, outbound, now)
 
-    def restore(self, delivery: Delivery, *, row: int, packet_id: int, flow: Flow | None) -> None:
-        """Put back a delivery that the store kept; `flow` None means that it was pending."""
-        if flow is None:
-            self._pending.put_back(Queued(delivery, row))
-            return
+    def restore_in_flight(self, delivery: Delivery, *, row: int, packet_id: int, flow: Flow) -> None:
+        """Put back a delivery whose packet id the store kept."""
         is_taken = flow is Flow.AWAIT_PUBCOMP
         self.in_flight_bytes += 0 if is_taken else delivery.size_bytes()
         self.in_flight[packet_id] = Outbound(None if is_taken else delivery, flow, row, True)
         self._last_packet_id = packet_id
 
+    def restore_pending(self, messages: int, size_bytes: int) -> None:
+        """Remember how many deliveries the store has for the Session besides."""
+        self._pending.restore(messages, size_bytes)
+
     # Private.
 
     def _record(self, delivery: Delivery, row: int) -> int:
-        """Store a delivery under a row, a new one for 0; returns the row, 0 where there is no store."""
+        """Store a pending delivery; returns the row, 0 where there is no store."""
         journal = self._journal
-        if journal is None:
-            return 0
-        row = row or journal.row()
-        journal.append(
-            PutOutbound(
-                self.tenant,
-                self.client_id,
-                row,
-                delivery.message,
-                delivery.qos,
-                delivery.is_retain,
-                delivery.identifiers,
-            )
-        )
-        return row
+        return 0 if journal is None else journal.put_delivery(self.number, delivery, row)
 
     def _start(self, delivery: Delivery, row: int, now: float) -> None:
-        """Give the delivery a packet id and send it; there is room for one."""
+        """Give the delivery a packet id and send it; there is room for one. `row` 0: it was not pending."""
         in_flight = self.in_flight
         packet_id = self._last_packet_id % _PACKET_ID_MAXIMUM + 1
         while packet_id in in_flight:
             packet_id = packet_id % _PACKET_ID_MAXIMUM + 1
         self._last_packet_id = packet_id
         self.in_flight_bytes += delivery.size_bytes()
-        if delivery.qos == 1:
-            in_flight[packet_id] = Outbound(delivery, Flow.AWAIT_PUBACK, row, True)
-        elif row and self._journal is not None:
-            in_flight[packet_id] = outbound = Outbound(delivery, Flow.AWAIT_PUBREC, row, False)
-            self._move(self._journal, packet_id, outbound)
-            return
-        else:
-            in_flight[packet_id] = Outbound(delivery, Flow.AWAIT_PUBREC, row, True)
+        flow = Flow.AWAIT_PUBACK if delivery.qos == 1 else Flow.AWAIT_PUBREC
+        journal = self._journal
+        if journal is not None:
+            if row:
+                journal.move_delivery(row, packet_id, flow)
+            else:
+                row = journal.put_delivery(self.number, delivery, 0, packet_id, flow)
+            if flow is Flow.AWAIT_PUBREC:
+                in_flight[packet_id] = outbound = Outbound(delivery, flow, row, False)
+                self._await_commit(journal, packet_id, outbound)
+                return
+        in_flight[packet_id] = Outbound(delivery, flow, row, True)
         self._send(delivery, packet_id, now, flags=0)
 
-    def _move(self, journal: Journal, packet_id: int, outbound: Outbound) -> None:
-        """Record the flow of a QoS 2 delivery; its next packet waits for `send_committed`."""
-        outbound.commit = journal.append(
-            MoveOutbound(self.tenant, self.client_id, outbound.row, packet_id, outbound.flow)
-        )
+    def _await_commit(self, journal: Journal, packet_id: int, outbound: Outbound) -> None:
+        """Let the next packet of a QoS 2 delivery wait for `send_committed`."""
+        outbound.commit = journal.awaited()
         outbound.commit.delivering.append((self, packet_id))
 
     def _send(self, delivery: Delivery, packet_id: int, now: float, *, flags: int) -> None:
@@ -365,27 +356,13 @@ class Outbox:
             # v5 [MQTT-3.1.2-25]: act as if it had been sent and acknowledged.
             self._stats.dropped_too_large += 1
             self._stats.unsent += 1
+            self.dropped += 1
             self._drop_row(self.in_flight.pop(packet_id).row)
             self.in_flight_bytes -= delivery.size_bytes()
             return
         if flags:
             prefix = bytes((prefix[0] | flags,)) + prefix[1:]
         self._write(prefix, packet_id.to_bytes(2, "big"), suffix)
-
-    def _parts(self, delivery: Delivery, now: float) -> tuple[bytes, bytes]:
-        if self._aliases is None:
-            return delivery.parts(self.version, now)
-        topic, alias = self._aliases.choose(delivery.message.topic)
-        prefix, suffix = delivery.encode(self.version, now, topic, alias)
-        if topic and alias is not None and len(prefix) + len(suffix) + 2 > self.maximum_packet_size:
-            self._aliases.retract(topic)  # The Client will not be sent this packet.
-        return prefix, suffix
-
-    def _write(self, *parts: bytes) -> None:
-        outgoing = self.outgoing
-        if not outgoing and self.connection is not None:
-            self._dirty.append(self.connection)
-        outgoing += parts
 
     def _continue(self, packet_id: int, outbound: Outbound, now: float) -> None:
         """Send what is next in the flow of a packet id: the message, or its PUBREL."""
@@ -418,4 +395,4 @@ class Outbox:
 
     def _drop_row(self, row: int) -> None:
         if row and self._journal is not None:
-            self._journal.append(DropOutbound(self.tenant, self.client_id, row))
+            self._journal.drop_delivery(row)

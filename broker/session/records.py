@@ -1,16 +1,17 @@
-"""What of the broker's state must outlive the process: one value per change, collected per turn.
+"""What of the broker's state must outlive the process: rows, and the changes of one commit.
 
-Knows: the changes that a store applies, and the commit that makes them durable.
-Does not know: how and where they are stored, when the commit happens.
-Spec: v5 §4.1; design: persist, then acknowledge, then publish.
+Knows: the latest state of every key that one commit touches; rows that were put and dropped again are not
+here.
+Does not know: how and where it is stored, when the commit happens, who waits for it (journal).
+Spec: v5 §4.1; v3.1.1 §4.1.
 
 Times are seconds since the epoch on the process's steady clock (they never go back within a process).
-Rows are numbered upwards, so their order is the order of delivery.
+Sessions and deliveries are numbered upwards and no number is used twice, so the order of the changes within
+one commit does not matter, and the order of delivery is the order of the rows.
 """
 
-from typing import Protocol
-
-from msgspec import Struct
+from msgspec import Struct, field
+from msgspec.structs import replace
 
 from ..protocol.packets import ClientId, TopicFilter, TopicName
 from ..protocol.subscription import Subscription
@@ -18,196 +19,99 @@ from .flow import Flow
 from .message import ApplicationMessage
 
 
-class PutSession(Struct, frozen=True, gc=False):
+class Will(Struct, frozen=True):
+    """The Will of the attached connection; `delay_s` after its end it is published (v5 §3.1.3.2.2)."""
+
+    message: ApplicationMessage
+    delay_s: int
+
+
+class SessionRow(Struct, frozen=True, gc=False):
     """A Session exists; `disconnected_at` is None while a Network Connection is attached.
 
-    `identity` is whose it is; None for a Client without identity.
+    `identity` is whose it is; None for a Client without identity. `dropped` counts the messages that it lost
+    to its limits, their expiry, or its Client's.
     """
 
+    number: int
     tenant: str
     client_id: ClientId
     expiry_interval: int
     disconnected_at: float | None
     identity: str | None
+    dropped: int = 0
 
 
-class DropSession(Struct, frozen=True, gc=False):
-    """A Session ended, and everything that it held with it."""
+class DeliveryRow(Struct, gc=False):
+    """A message for a Session. Pending: packet id 0 and no `flow`.
 
-    tenant: str
-    client_id: ClientId
+    `share` is the filter of the Shared Subscription (with `$share/`) that the Session was chosen from, None
+    for an ordinary one. Values that come from a store may share one `message`.
+    """
 
-
-class PutSubscription(Struct, frozen=True, gc=False):
-    """A Session subscribes; replaces the Subscription with the same filter."""
-
-    tenant: str
-    client_id: ClientId
-    subscription: Subscription
-
-
-class DropSubscription(Struct, frozen=True, gc=False):
-    """A Session no longer subscribes."""
-
-    tenant: str
-    client_id: ClientId
-    topic_filter: TopicFilter
-
-
-class PutOutbound(Struct, frozen=True, gc=False):
-    """A message is for a Session; packet id 0 while it is pending or where the id is no state (QoS 1)."""
-
-    tenant: str
-    client_id: ClientId
     row: int
+    session: int
     message: ApplicationMessage
     qos: int
     is_retain: bool
     identifiers: tuple[int, ...]
+    share: bytes | None = None
     packet_id: int = 0
+    flow: Flow | None = None
+
+    @property
+    def size_bytes(self) -> int:
+        """What the message weighs in a queue: payload and topic."""
+        return self.message.size_bytes()
 
 
-class MoveOutbound(Struct, frozen=True, gc=False):
-    """A QoS 2 delivery got its packet id, or moved on in its flow."""
+class Changes(Struct):
+    """What one commit makes durable: the latest state by key, None where there is no such thing any more.
 
-    tenant: str
-    client_id: ClientId
-    row: int
-    packet_id: int
-    flow: Flow
-
-
-class DropOutbound(Struct, frozen=True, gc=False):
-    """A delivery is complete, or was given up."""
-
-    tenant: str
-    client_id: ClientId
-    row: int
-
-
-class PutInbound(Struct, frozen=True, gc=False):
-    """A QoS 2 message with this packet id was accepted from the Client."""
-
-    tenant: str
-    client_id: ClientId
-    packet_id: int
-
-
-class DropInbound(Struct, frozen=True, gc=False):
-    """The Client released the packet id of a QoS 2 message."""
-
-    tenant: str
-    client_id: ClientId
-    packet_id: int
-
-
-class PutWill(Struct, frozen=True, gc=False):
-    """A connected Client has a Will; `delay_s` after the connection ended it is published."""
-
-    tenant: str
-    client_id: ClientId
-    message: ApplicationMessage
-    delay_s: int
-
-
-class DropWill(Struct, frozen=True, gc=False):
-    """The Will was published or is no longer wanted."""
-
-    tenant: str
-    client_id: ClientId
-
-
-class PutRetained(Struct, frozen=True, gc=False):
-    """A retained message replaces the one of its topic."""
-
-    tenant: str
-    message: ApplicationMessage
-
-
-class DropRetained(Struct, frozen=True, gc=False):
-    """A topic has no retained message any more."""
-
-    tenant: str
-    topic: TopicName
-
-
-Operation = (
-    PutSession
-    | DropSession
-    | PutSubscription
-    | DropSubscription
-    | PutOutbound
-    | MoveOutbound
-    | DropOutbound
-    | PutInbound
-    | DropInbound
-    | PutWill
-    | DropWill
-    | PutRetained
-    | DropRetained
-)
-
-
-class Acknowledging(Protocol):
-    """A connection that holds back acknowledgements until a commit is done."""
-
-    def release(self) -> None:
-        """Send the acknowledgements that wait no longer."""
-
-
-class Delivering(Protocol):
-    """A Session whose QoS 2 deliveries wait for their packet ids to be durable."""
-
-    def send_committed(self, packet_id: int, now: float) -> None:
-        """Send the delivery with this packet id."""
-
-
-class Commit:
-    """One group of operations on its way to the store, and who waits for it."""
-
-    __slots__ = ("acknowledging", "delivering", "is_done")
-
-    def __init__(self) -> None:
-        self.is_done = False
-        self.acknowledging: list[Acknowledging] = []
-        self.delivering: list[tuple[Delivering, int]] = []
-
-    def finish(self, now: float) -> None:
-        """The store has the group: let everyone who waits for it go on."""
-        self.is_done = True
-        for connection in self.acknowledging:
-            connection.release()
-        for session, packet_id in self.delivering:
-            session.send_committed(packet_id, now)
-
-
-class Journal:
-    """Operations of the current loop turn, and the commit that will hold them.
-
-    Rows: `next_row` numbers deliveries upwards over the life of the data.
+    `put` replaces rows of the same number; `moved` are rows of earlier commits that got a packet id or moved
+    on in their flow; `dropped` are rows of earlier commits, and may be gone already. A dropped Session takes
+    everything with it that it held, what this commit puts included, but its Will. `at` is the time of the
+    commit.
     """
 
-    __slots__ = ("commit", "next_row", "operations")
+    at: float = 0.0
+    sessions: dict[int, SessionRow | None] = field(default_factory=dict)
+    subscriptions: dict[tuple[int, TopicFilter], Subscription | None] = field(default_factory=dict)
+    put: dict[int, DeliveryRow] = field(default_factory=dict)
+    moved: dict[int, tuple[int, Flow]] = field(default_factory=dict)
+    dropped: list[int] = field(default_factory=list)
+    inbound: dict[tuple[int, int], bool] = field(default_factory=dict)
+    wills: dict[tuple[str, ClientId], Will | None] = field(default_factory=dict)
+    retained: dict[tuple[str, TopicName], ApplicationMessage | None] = field(default_factory=dict)
 
-    def __init__(self, *, next_row: int = 1) -> None:
-        self.commit = Commit()
-        self.operations: list[Operation] = []
-        self.next_row = next_row
+    def add(self, later: "Changes") -> None:
+        """Become what this and a later group are together; nobody else may use either of them meanwhile."""
+        self.at = max(self.at, later.at)
+        self.sessions |= later.sessions
+        self.subscriptions |= later.subscriptions
+        self.put |= later.put
+        self.inbound |= later.inbound
+        self.wills |= later.wills
+        self.retained |= later.retained
+        for row, (packet_id, flow) in later.moved.items():
+            if row in self.put:
+                self.put[row] = replace(self.put[row], packet_id=packet_id, flow=flow)
+            else:
+                self.moved[row] = (packet_id, flow)
+        for row in later.dropped:
+            self.put.pop(row, None)
+            self.moved.pop(row, None)
+        self.dropped += later.dropped
 
-    def append(self, operation: Operation) -> Commit:
-        """Add a change; returns the commit that makes it durable."""
-        self.operations.append(operation)
-        return self.commit
-
-    def row(self) -> int:
-        """Return the next row number."""
-        row = self.next_row
-        self.next_row += 1
-        return row
-
-    def take(self) -> tuple[list[Operation], Commit]:
-        """Close the current group and return it; the next change opens another."""
-        group = (self.operations, self.commit)
-        self.operations = []
-        self.commit = Commit()
-        return group
+    def __bool__(self) -> bool:
+        """Whether there is anything to store."""
+        return bool(
+            self.put
+            or self.dropped
+            or self.moved
+            or self.inbound
+            or self.sessions
+            or self.subscriptions
+            or self.wills
+            or self.retained
+        )

@@ -8,26 +8,17 @@ Spec: v5 §4.1, §4.3; v3.1.1 §4.1, §4.3.
 from collections.abc import Callable
 from typing import Final
 
-from msgspec import Struct
-
 from ..protocol.connection import Connection
 from ..protocol.packets import ClientId, TopicFilter, TopicName
 from ..protocol.reason_codes import ReasonCode
 from ..protocol.subscription import Subscription
-from .message import ApplicationMessage
+from .journal import Commit, Journal
 from .outbound import Outbox
-from .records import Commit, DropInbound, Journal, PutInbound
+from .records import SessionRow, Will
 from .stats import SessionLimits, SessionStats
 
 #: v5 §3.1.2.11.2: the Session does not expire.
 NEVER_EXPIRES: Final = 0xFFFFFFFF
-
-
-class Will(Struct, frozen=True):
-    """The Will of the attached connection; `delay_s` after its end it is published (v5 §3.1.3.2.2)."""
-
-    message: ApplicationMessage
-    delay_s: int
 
 
 class Session(Outbox):
@@ -53,8 +44,11 @@ class Session(Outbox):
         stats: SessionStats,
         dirty: list[Connection],
         journal: Journal | None,
+        number: int = 0,
     ) -> None:
-        super().__init__(tenant, client_id, limits=limits, stats=stats, dirty=dirty, journal=journal)
+        super().__init__(
+            tenant, client_id, limits=limits, stats=stats, dirty=dirty, journal=journal, number=number
+        )
         #: Whose Session it is; nobody else may attach to it. None: a Client without identity.
         self.identity: str | None = None
         #: What it may do, as it was asked last; None after a restart.
@@ -75,6 +69,21 @@ class Session(Outbox):
             return False
         return now >= self.disconnected_at + self.expiry_interval
 
+    def store(self) -> None:
+        """Tell the store how the Session stands, where one keeps it."""
+        if self._journal is not None:
+            self._journal.put_session(
+                SessionRow(
+                    self.number,
+                    self.tenant,
+                    self.client_id,
+                    self.expiry_interval,
+                    self.disconnected_at,
+                    self.identity,
+                    self.dropped,
+                )
+            )
+
     def drop_forbidden(self) -> None:
         """Forget pending deliveries that the Client may not receive any more."""
         may_receive = self.may_receive
@@ -88,7 +97,7 @@ class Session(Outbox):
         """
         self.inbound.add(packet_id)
         if self._journal is not None:
-            self.inbound_commit = self._journal.append(PutInbound(self.tenant, self.client_id, packet_id))
+            self.inbound_commit = self._journal.put_inbound(self.number, packet_id)
         return self.inbound_commit
 
     def release_inbound(self, packet_id: int) -> tuple[ReasonCode, Commit | None]:
@@ -102,5 +111,5 @@ class Session(Outbox):
             return ReasonCode.PACKET_IDENTIFIER_NOT_FOUND, self.inbound_commit
         self.inbound.discard(packet_id)
         if self._journal is not None:
-            self.inbound_commit = self._journal.append(DropInbound(self.tenant, self.client_id, packet_id))
+            self.inbound_commit = self._journal.drop_inbound(self.number, packet_id)
         return ReasonCode.SUCCESS, self.inbound_commit

@@ -1,126 +1,129 @@
 """A store that forgets with its process: the port's simplest adapter, and its reference in tests.
 
-Knows: what each operation does to the stored state.
+Knows: what each change does to the stored state.
 Does not know: files.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import TypeVar
 
-from ..session.records import (
-    DropInbound,
-    DropOutbound,
-    DropRetained,
-    DropSession,
-    DropSubscription,
-    DropWill,
-    MoveOutbound,
-    Operation,
-    PutInbound,
-    PutOutbound,
-    PutRetained,
-    PutSession,
-    PutSubscription,
-    PutWill,
-)
-from ..session.session import Will
-from .ports import Snapshot, StoredOutbound, StoredSession
+from msgspec.structs import replace
+
+from ..protocol.packets import ClientId, TopicFilter, TopicName
+from ..protocol.subscription import Subscription
+from ..session.message import ApplicationMessage
+from ..session.records import Changes, DeliveryRow, SessionRow, Will
+from .ports import Page, Snapshot, StoredSession, SweptDelivery
+
+_KeyT = TypeVar("_KeyT")
+_ValueT = TypeVar("_ValueT")
 
 
 class MemoryStore:
-    """Applies operations to a `Snapshot`; a second broker may load what a first one left."""
+    """Applies changes to tables in memory; a second broker may load what a first one left."""
 
     def __init__(self) -> None:
-        self._snapshot = Snapshot()
+        self._sessions: dict[int, SessionRow] = {}
+        self._subscriptions: dict[int, dict[TopicFilter, Subscription]] = {}
+        self._deliveries: dict[int, dict[int, DeliveryRow]] = {}
+        self._session_of: dict[int, int] = {}
+        self._inbound: dict[int, set[int]] = {}
+        self._wills: dict[tuple[str, ClientId], Will] = {}
+        self._retained: dict[tuple[str, TopicName], ApplicationMessage] = {}
+        self._next_row = 1
+        self._next_session = 1
+        self._at = 0.0
 
     async def load(self) -> Snapshot:
-        """Return the state as of the last commit; the caller must not change it."""
-        return self._snapshot
-
-    def commit(self, operations: Sequence[Operation]) -> None:
-        """Apply the operations; they are as durable as this object at once."""
-        snapshot = self._snapshot
-        for operation in operations:
-            _APPLY[type(operation)](snapshot, operation)
-
-
-def _put_session(snapshot: Snapshot, put: PutSession) -> None:
-    stored = snapshot.sessions.get((put.tenant, put.client_id))
-    if stored is None:
-        snapshot.sessions[put.tenant, put.client_id] = StoredSession(
-            put.expiry_interval, put.disconnected_at, put.identity
+        """Return the state as of the last commit."""
+        return Snapshot(
+            {number: self._load(row) for number, row in self._sessions.items()},
+            dict(self._wills),
+            dict(self._retained),
+            self._next_row,
+            self._next_session,
+            self._at,
         )
+
+    def commit(self, changes: Changes) -> None:
+        """Apply the changes; they are as durable as this object at once."""
+        self._at = max(self._at, changes.at)
+        self._next_row = max(self._next_row, *(row + 1 for row in changes.put), 1)
+        self._next_session = max(self._next_session, *(number + 1 for number in changes.sessions), 1)
+        for number, session in changes.sessions.items():
+            if session is not None:
+                self._sessions[number] = session
+        for (number, topic_filter), subscription in changes.subscriptions.items():
+            _set(self._subscriptions.setdefault(number, {}), topic_filter, subscription)
+        for row, put in changes.put.items():
+            self._deliveries.setdefault(put.session, {})[row] = replace(put)
+            self._session_of[row] = put.session
+        for row, (packet_id, flow) in changes.moved.items():
+            delivery = self._deliveries.get(self._session_of.get(row, 0), {}).get(row)
+            if delivery is not None:
+                delivery.packet_id = packet_id
+                delivery.flow = flow
+        for row in changes.dropped:
+            self._deliveries.get(self._session_of.pop(row, 0), {}).pop(row, None)
+        for (number, packet_id), is_held in changes.inbound.items():
+            held = self._inbound.setdefault(number, set())
+            (held.add if is_held else held.discard)(packet_id)
+        for key, will in changes.wills.items():
+            _set(self._wills, key, will)
+        for topic, message in changes.retained.items():
+            _set(self._retained, topic, message)
+        for number, session in changes.sessions.items():
+            if session is None:
+                self._drop(number)
+
+    async def read_pending(self, session: int, *, after: int, messages: int, size_bytes: int) -> Page:
+        """Return the next pending deliveries."""
+        rows = [
+            delivery
+            for row, delivery in sorted(self._deliveries.get(session, {}).items())
+            if row > after and not delivery.packet_id
+        ]
+        page: list[DeliveryRow] = []
+        while len(page) < min(messages, len(rows)) and (size_bytes > 0 or not page):
+            delivery = rows[len(page)]
+            page.append(replace(delivery))
+            size_bytes -= delivery.size_bytes
+        return Page(page, len(page) == len(rows))
+
+    async def sweep(self, now: float, *, messages: int) -> Sequence[SweptDelivery]:
+        """Forget expired pending deliveries."""
+        expired = [
+            SweptDelivery(delivery.session, row, delivery.size_bytes)
+            for deliveries in self._deliveries.values()
+            for row, delivery in deliveries.items()
+            if not delivery.packet_id and delivery.message.has_expired(now)
+        ][:messages]
+        for swept in expired:
+            del self._deliveries[swept.session][swept.row], self._session_of[swept.row]
+        return expired
+
+    def _load(self, row: SessionRow) -> StoredSession:
+        deliveries = sorted(self._deliveries.get(row.number, {}).items())
+        pending = [delivery for _, delivery in deliveries if not delivery.packet_id]
+        return StoredSession(
+            row,
+            dict(self._subscriptions.get(row.number, {})),
+            [replace(delivery) for _, delivery in deliveries if delivery.packet_id],
+            set(self._inbound.get(row.number, ())),
+            len(pending),
+            sum(delivery.size_bytes for delivery in pending),
+        )
+
+    def _drop(self, number: int) -> None:
+        self._sessions.pop(number, None)
+        self._subscriptions.pop(number, None)
+        self._inbound.pop(number, None)
+        for row in self._deliveries.pop(number, ()):
+            del self._session_of[row]
+
+
+def _set(table: dict[_KeyT, _ValueT], key: _KeyT, value: _ValueT | None) -> None:
+    if value is None:
+        table.pop(key, None)
     else:
-        stored.expiry_interval = put.expiry_interval
-        stored.disconnected_at = put.disconnected_at
-        stored.identity = put.identity
-
-
-def _drop_session(snapshot: Snapshot, drop: DropSession) -> None:
-    snapshot.sessions.pop((drop.tenant, drop.client_id), None)
-
-
-def _put_subscription(snapshot: Snapshot, put: PutSubscription) -> None:
-    stored = snapshot.sessions[put.tenant, put.client_id]
-    stored.subscriptions[put.subscription.topic_filter] = put.subscription
-
-
-def _drop_subscription(snapshot: Snapshot, drop: DropSubscription) -> None:
-    snapshot.sessions[drop.tenant, drop.client_id].subscriptions.pop(drop.topic_filter, None)
-
-
-def _put_outbound(snapshot: Snapshot, put: PutOutbound) -> None:
-    snapshot.sessions[put.tenant, put.client_id].outbound[put.row] = StoredOutbound(
-        put.message, put.qos, put.is_retain, put.identifiers
-    )
-
-
-def _move_outbound(snapshot: Snapshot, move: MoveOutbound) -> None:
-    stored = snapshot.sessions[move.tenant, move.client_id].outbound[move.row]
-    stored.packet_id = move.packet_id
-    stored.flow = move.flow
-
-
-def _drop_outbound(snapshot: Snapshot, drop: DropOutbound) -> None:
-    snapshot.sessions[drop.tenant, drop.client_id].outbound.pop(drop.row, None)
-
-
-def _put_inbound(snapshot: Snapshot, put: PutInbound) -> None:
-    snapshot.sessions[put.tenant, put.client_id].inbound.add(put.packet_id)
-
-
-def _drop_inbound(snapshot: Snapshot, drop: DropInbound) -> None:
-    snapshot.sessions[drop.tenant, drop.client_id].inbound.discard(drop.packet_id)
-
-
-def _put_will(snapshot: Snapshot, put: PutWill) -> None:
-    snapshot.wills[put.tenant, put.client_id] = Will(put.message, put.delay_s)
-
-
-def _drop_will(snapshot: Snapshot, drop: DropWill) -> None:
-    snapshot.wills.pop((drop.tenant, drop.client_id), None)
-
-
-def _put_retained(snapshot: Snapshot, put: PutRetained) -> None:
-    snapshot.retained[put.tenant, put.message.topic] = put.message
-
-
-def _drop_retained(snapshot: Snapshot, drop: DropRetained) -> None:
-    snapshot.retained.pop((drop.tenant, drop.topic), None)
-
-
-_APPLY: Final[Mapping[type[Operation], Callable[[Snapshot, Any], None]]] = {
-    PutSession: _put_session,
-    DropSession: _drop_session,
-    PutSubscription: _put_subscription,
-    DropSubscription: _drop_subscription,
-    PutOutbound: _put_outbound,
-    MoveOutbound: _move_outbound,
-    DropOutbound: _drop_outbound,
-    PutInbound: _put_inbound,
-    DropInbound: _drop_inbound,
-    PutWill: _put_will,
-    DropWill: _drop_will,
-    PutRetained: _put_retained,
-    DropRetained: _drop_retained,
-}
+        table[key] = value

@@ -142,6 +142,7 @@ class AdminClient:
         """Disconnect."""
         self._paho.disconnect()
         self._paho.loop_stop()
+        self._paho.reinitialise()  # Closes what paho leaves to __del__.
 
     def request(self, verb: str, **fields: str | int | None) -> dict[str, Any]:
         """Ask, and return the answer.

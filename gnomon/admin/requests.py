@@ -114,6 +114,52 @@ class StopTrace(AdminRequest):
     trace: Annotated[str, Field(min_length=1, max_length=64)]
 
 
+class ListThings(AdminRequest):
+    """`shadow/things`: a page of the things that have a shadow, in order, from after `cursor`."""
+
+    limit: Annotated[int, Field(ge=1, le=500)] = 100
+    cursor: Annotated[str, Field(pattern=r"^[a-zA-Z0-9:_-]{0,128}$")] = ""
+
+
+class _OfThing(AdminRequest):
+    thing_name: Annotated[str, Field(pattern=r"^[a-zA-Z0-9:_-]{1,128}$")]
+
+    @property
+    def audited(self) -> str:
+        """The thing."""
+        return self.thing_name
+
+
+class ListShadows(_OfThing):
+    """`shadow/names`: a page of a thing's named shadows, in order, from after `cursor`."""
+
+    limit: Annotated[int, Field(ge=1, le=500)] = 100
+    cursor: Annotated[str, Field(pattern=r"^[$a-zA-Z0-9:_-]{0,64}$")] = ""
+
+
+class _OfShadow(_OfThing):
+    shadow_name: Annotated[str, Field(pattern=r"^[$a-zA-Z0-9:_-]{1,64}$")] | None = None
+
+
+class ShowVersion(_OfShadow):
+    """`shadow/show`: the document as an update made it, long ago or just now."""
+
+    version: Annotated[int, Field(ge=1, le=2**63 - 1)]
+
+
+class ShowHistory(_OfShadow):
+    """`shadow/history`: a page of the latest changes, newest first, below `before_version`."""
+
+    limit: Annotated[int, Field(ge=1, le=100)] = 100
+    before_version: Annotated[int, Field(ge=1, le=2**63 - 1)] | None = None
+
+
+class ListDrift(AdminRequest):
+    """`shadow/drift`: the shadows that differ from what is desired for the longest time."""
+
+    limit: Annotated[int, Field(ge=1, le=500)] = 100
+
+
 RequestT = TypeVar("RequestT", bound=AdminRequest)
 
 

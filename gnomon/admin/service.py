@@ -24,14 +24,20 @@ from .requests import (
     AdminError,
     AdminRequest,
     KickSession,
+    ListDrift,
     ListSessions,
+    ListShadows,
+    ListThings,
     Requester,
+    ShowHistory,
     ShowSession,
+    ShowVersion,
     StartTrace,
     StopTrace,
     parse_request,
 )
 from .sessions import SessionHandlers, Sessions
+from .shadows import ShadowHandlers, Shadows
 from .traces import Traced, Traces
 
 ROOT: Final = "$gnomon/admin/v1/"
@@ -55,11 +61,12 @@ class Verb(NamedTuple):
 
 
 class AdminService:
-    """Serves the operators of one tenant until its bus is closed."""
+    """Serves the operators of one tenant until its bus is closed; `shadows` are those of the tenant."""
 
-    def __init__(self, bus: Bus, broker: Administered, *, tenant: str) -> None:
+    def __init__(self, bus: Bus, broker: Administered, shadows: Shadows, *, tenant: str) -> None:
         self._bus = bus
         self._broker = broker
+        self._shadows = shadows
         self._tenant = tenant
         bus.subscribe(f"{ROOT}+/+")
 
@@ -67,7 +74,7 @@ class AdminService:
         """Answer requests, one after the other; traces run beside them."""
         async with asyncio.TaskGroup() as group:
             traces = Traces(self._broker, group)
-            verbs = _verbs(SessionHandlers(self._broker), traces)
+            verbs = _verbs(SessionHandlers(self._broker), ShadowHandlers(self._shadows), traces)
             try:
                 while True:
                     batch = await self._bus.receive()
@@ -139,11 +146,16 @@ class AdminService:
             self._bus.publish(topic, payload, qos=qos, properties=properties)
 
 
-def _verbs(sessions: SessionHandlers, traces: Traces) -> Mapping[str, Verb]:
+def _verbs(sessions: SessionHandlers, shadows: ShadowHandlers, traces: Traces) -> Mapping[str, Verb]:
     return {
         "session/list": Verb(ListSessions, sessions.list),
         "session/show": Verb(ShowSession, sessions.show),
         "session/kick": Verb(KickSession, sessions.kick),
+        "shadow/things": Verb(ListThings, shadows.things),
+        "shadow/names": Verb(ListShadows, shadows.names),
+        "shadow/show": Verb(ShowVersion, shadows.show),
+        "shadow/history": Verb(ShowHistory, shadows.history),
+        "shadow/drift": Verb(ListDrift, shadows.drift),
         "trace/start": Verb(StartTrace, traces.start),
         "trace/stop": Verb(StopTrace, traces.stop),
     }

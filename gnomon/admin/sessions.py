@@ -5,18 +5,15 @@ Does not know: how requests travel.
 Spec: v5 §3.14, §4.1; v3.1.1 §4.1.
 """
 
-import json
 from collections.abc import Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 from msgspec import to_builtins
 
 from broker.api import SessionInfo, Subscription
 
+from .answers import fitting
 from .requests import AdminError, KickSession, ListSessions, Requester, ShowSession
-
-#: JSON of sessions or subscriptions in one answer, in characters; ClientIds and filters may be long.
-_ANSWER_MAXIMUM: Final = 256 * 1024
 
 
 class Sessions(Protocol):
@@ -44,7 +41,7 @@ class SessionHandlers:
     async def list(self, requester: Requester, request: ListSessions) -> dict[str, Any]:
         """Return a page of sessions, and the cursor of the next one or None."""
         found = await self._broker.sessions(requester.tenant, after=request.cursor, limit=request.limit + 1)
-        page = _fitting([to_builtins(info) for info in found[: request.limit]])
+        page = fitting([to_builtins(info) for info in found[: request.limit]])
         has_more = len(page) < len(found)
         return {"sessions": page, "cursor": page[-1]["client_id"] if has_more else None}
 
@@ -58,7 +55,7 @@ class SessionHandlers:
         subscriptions = self._broker.subscriptions(requester.tenant, request.client_id)
         return {
             "session": to_builtins(info),
-            "subscriptions": _fitting([_told(subscription) for subscription in subscriptions]),
+            "subscriptions": fitting([_told(subscription) for subscription in subscriptions]),
         }
 
     async def kick(self, requester: Requester, request: KickSession) -> dict[str, Any]:
@@ -88,15 +85,3 @@ def _told(subscription: Subscription) -> dict[str, Any]:
         "retain_handling": subscription.retain_handling,
         "identifier": subscription.identifier,
     }
-
-
-def _fitting(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the first items that one answer holds, at least one of them."""
-    fitting: list[dict[str, Any]] = []
-    room = _ANSWER_MAXIMUM
-    for item in items:
-        room -= len(json.dumps(item, ensure_ascii=False))
-        if room < 0 and fitting:
-            break
-        fitting.append(item)
-    return fitting

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks.load.clients import Account
-from benchmarks.load.histogram import Histogram
 from benchmarks.load.measurement import Delivery, Measurement, summarize, with_ratios
 from benchmarks.load.processes import ProcessMeter, Spent
 from benchmarks.load.scenarios import PAYLOAD_SIZE
@@ -54,23 +53,6 @@ def test_a_new_phase_still_knows_what_came_before() -> None:
     counted.count(payload(0, 0), 0)
     counted.count(payload(0, 1), 0)
     assert (counted.delivered, counted.duplicates) == (1, 1)
-
-
-@given(st.lists(st.integers(0, 10**12), min_size=1), st.floats(0.01, 1.0))
-def test_a_quantile_is_at_most_a_sixteenth_too_high(values: list[int], share: float) -> None:
-    histogram, half = Histogram(), Histogram()
-    for index, value in enumerate(values):
-        (histogram if index % 2 else half).add(value)
-    histogram.merge(Histogram(dict(half.counts)))
-    quantile_us = histogram.quantile_us(share)
-    exact = next(value for rank, value in enumerate(sorted(values), 1) if rank >= share * len(values))
-    assert quantile_us is not None
-    assert exact <= quantile_us * 1000 + 0.001
-    assert quantile_us * 1000 <= exact * (1 + 1 / 16) + 1
-
-
-def test_no_values_have_no_quantile() -> None:
-    assert Histogram().quantile_us(0.5) is None
 
 
 def test_the_meter_reads_the_cpu_of_another_process() -> None:

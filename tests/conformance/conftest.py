@@ -15,7 +15,7 @@ import uvloop
 from broker.api import AccessRefusedError, Broker, ConnectRequest, ListenerAddress, MemoryStore, Principal
 from broker.protocol.packets import TopicFilter, TopicName
 from broker.protocol.reason_codes import ReasonCode
-from broker.session.records import Operation
+from broker.session.records import Changes
 from broker.settings import BrokerSettings, LimitSettings
 from fakes_hooks import Riddle
 
@@ -58,13 +58,13 @@ class _AllowAll:
 class _SlowStore(MemoryStore):
     """A store whose commits are durable some loop turns later."""
 
-    def commit(self, operations: Sequence[Operation]) -> Awaitable[None]:  # type: ignore[override]  # the port allows both
-        return self._commit_later(operations)
+    def commit(self, changes: Changes) -> Awaitable[None]:  # type: ignore[override]  # the port allows both
+        return self._commit_later(changes)
 
-    async def _commit_later(self, operations: Sequence[Operation]) -> None:
+    async def _commit_later(self, changes: Changes) -> None:
         for _ in range(3):
             await asyncio.sleep(0)
-        super().commit(operations)
+        super().commit(changes)
 
 
 def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -9,7 +9,7 @@ import pytest
 
 from broker.access import RulesAuthenticator, builtin_rules
 from broker.api import Broker, ListenerAddress, MemoryStore
-from broker.session.records import Operation
+from broker.session.records import Changes
 from broker.settings import BrokerSettings
 from literal_bytes import V3_1_1, LiteralClients
 
@@ -26,9 +26,9 @@ class _FailingStore(MemoryStore):
         self.is_failing = False
         self._at_once = at_once
 
-    def commit(self, operations: Sequence[Operation]) -> Awaitable[None] | None:  # type: ignore[override]  # the port allows both
+    def commit(self, changes: Changes) -> Awaitable[None] | None:  # type: ignore[override]  # the port allows both
         if not self.is_failing:
-            return super().commit(operations)
+            return super().commit(changes)
         if self._at_once:
             raise _StoreError
         return self._fail_later()

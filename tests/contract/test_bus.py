@@ -30,6 +30,7 @@ async def test_a_message_arrives_as_its_client_published_it(kind: Kind, tmp_path
         (message,) = await received(bus, 1)
         assert (message.topic, message.payload, message.qos) == ("dt/lamp/state", b"\xff\x00", 1)
         assert not message.is_retain
+        assert not message.is_dup
         assert message.properties.user_properties == (("a", "1"), ("b", "2"), ("a", "3"))
         assert message.properties.response_topic == "reply/here"
         assert message.properties.correlation_data == b"\x00\x01"

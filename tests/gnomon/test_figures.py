@@ -8,6 +8,7 @@ from broker.access import RulesAuthenticator
 from broker.api import Broker, Census
 from broker.settings import BrokerSettings
 from gnomon.figures import Monitor
+from gnomon.storage import Stores
 from shadow import ShadowStats
 
 
@@ -32,7 +33,7 @@ def broker() -> SlowBroker:
 
 async def test_those_who_ask_at_once_share_one_census() -> None:
     slow = broker()
-    monitor = Monitor(slow)
+    monitor = Monitor(slow, Stores(None))
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(monitor.figures()) for _ in range(20)]
     assert slow.censuses == 1
@@ -42,7 +43,7 @@ async def test_those_who_ask_at_once_share_one_census() -> None:
 async def test_counting_takes_a_tenth_of_the_time_at_most() -> None:
     slow = broker()
     slow.duration_s = 0.01
-    monitor = Monitor(slow)
+    monitor = Monitor(slow, Stores(None))
     began = time.monotonic()
     while slow.censuses < 4:
         await monitor.figures()
@@ -50,7 +51,7 @@ async def test_counting_takes_a_tenth_of_the_time_at_most() -> None:
 
 
 async def test_services_of_all_tenants_count_together() -> None:
-    monitor = Monitor(broker())
+    monitor = Monitor(broker(), Stores(None))
     monitor.shadow.extend([ShadowStats(requests=2, refused=1), ShadowStats(requests=3)])
     shadow = (await monitor.figures()).shadow
     assert (shadow.requests, shadow.refused, shadow.commits) == (5, 1, 0)

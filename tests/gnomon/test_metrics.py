@@ -10,12 +10,14 @@ from msgspec.structs import fields
 from prometheus_client.parser import text_string_to_metric_families
 
 from broker.api import Census, Stats
+from broker.foreign import BusStats, OutboundStats
 from broker.protocol.reason_codes import ReasonCode
 from broker.settings import LimitSettings
 from gnomon.figures import Figures
 from gnomon.metric_table import METRICS, written_name
 from gnomon.metrics import prometheus_text
-from shadow import ShadowStats
+from shadow import ShadowSettings, ShadowStats
+from storage import StorageSettings, StorageStats
 
 ROOT = Path(__file__).parents[2]
 MONITOR_PAGE = (ROOT / "docs/how-to/monitor.md").read_text("utf-8")
@@ -51,6 +53,9 @@ def test_every_count_of_every_room_is_exported() -> None:
         **fill(stats, list(stats.__slots__), numbers),
         **fill(sessions, list(sessions.__slots__), numbers),
         **fill(figures.census, [field.name for field in fields(Census)], numbers),
+        **fill(figures.bus, [field.name for field in fields(BusStats)], numbers),
+        **fill(figures.outbound, [field.name for field in fields(OutboundStats)], numbers),
+        **fill(figures.storage, [field.name for field in fields(StorageStats)], numbers),
         **fill(figures.shadow, [f"{field.name}" for field in fields(ShadowStats)], numbers),
     }
     exported = set(samples(figures).values())
@@ -86,9 +91,10 @@ def test_the_process_tells_its_time_and_memory() -> None:
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
 def test_a_metric_is_named_by_the_rule(metric: Any) -> None:
-    assert re.fullmatch(r"(gnomon_(broker|session|routing|shadow|build)|process|python)_[a-z_]+", metric.name)
+    rooms = "gnomon_(broker|bus|session|routing|shadow|storage|build)"
+    assert re.fullmatch(rf"({rooms}|process|python)_[a-z_]+", metric.name)
     assert not metric.name.endswith("_total")
-    assert metric.label in {"", "reason", "cause", "version"}
+    assert metric.label in {"", "reason", "cause", "version", "quantile"}
 
 
 @pytest.mark.parametrize("metric", METRICS, ids=lambda metric: metric.name)
@@ -97,9 +103,24 @@ def test_a_metric_is_documented(metric: Any) -> None:
     assert f"| `{written_name(metric)}` | {metric.kind} |" in page
 
 
-@pytest.mark.parametrize("limit", LimitSettings.model_fields)
-def test_a_limit_has_its_act_and_its_metric_on_the_page_about_monitoring(limit: str) -> None:
-    rows = [row.split("|")[1:-1] for row in MONITOR_PAGE.splitlines() if row.startswith("| `")]
+#: Of the shadows, these are no limits.
+NO_LIMITS = {
+    "drop_delta", "delta_supersedes", "sweep_interval_s", "reconcile_interval_s",
+    "resend_after_connect_s", "resend_first_s", "resend_maximum_s",
+}  # fmt: skip
+NO_LIMITS_OF_STORAGE = {"url", "durability", "switch_interval_s"}
+LIMITS = [
+    *(("broker.limits", name) for name in LimitSettings.model_fields),
+    *(("storage", name) for name in StorageSettings.model_fields if name not in NO_LIMITS_OF_STORAGE),
+    *(("shadow", name) for name in ShadowSettings.model_fields if name not in NO_LIMITS),
+]
+
+
+@pytest.mark.parametrize(("section", "limit"), LIMITS)
+def test_a_limit_has_its_act_and_its_metric_on_the_page_about_monitoring(section: str, limit: str) -> None:
+    _, _, table = MONITOR_PAGE.partition(f"| Setting (`{section}`) |")
+    lines = table.partition("\n\n")[0].splitlines()
+    rows = [row.split("|")[1:-1] for row in lines if row.startswith("| `")]
     (row,) = [row for row in rows if f"`{limit}`" in row[0]]
     named = set(re.findall(r"`(\w+)`", row[2]))
     assert row[1].strip()

@@ -1,11 +1,15 @@
-"""`gnomon services` as a process beside mosquitto: shadows, signals, exit codes."""
+"""`gnomon services` as processes beside mosquitto: shadows, what keeps them, signals, health, exit codes."""
 
+import asyncio
 import json
 import signal
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +17,7 @@ from bus_site import disconnect
 from mosquitto import Mosquitto, running_mosquitto
 from paho_peer import PahoPeer
 from running_server import start_gnomon
+from shared_fleet import assert_nothing_is_lost_or_doubled, fleet_on
 
 _TIMEOUT_S = 20
 
@@ -24,8 +29,11 @@ def mosquitto(tmp_path: Path) -> Iterator[Mosquitto]:
 
 
 @contextmanager
-def running_services(*arguments: str, log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    process = start_gnomon("services", *arguments, log=log)
+def running_services(
+    *arguments: str, log: Path, extra: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run one process; its database is in the folder of its log, unless `extra` says otherwise."""
+    process = start_gnomon("services", "--data", str(log.parent / "data"), *arguments, log=log, extra=extra)
     try:
         yield process
     finally:
@@ -33,8 +41,8 @@ def running_services(*arguments: str, log: Path) -> Iterator[subprocess.Popen[by
         process.wait()
 
 
-def run_to_end(*arguments: str, log: Path) -> tuple[int, str]:
-    with running_services(*arguments, log=log) as process:
+def run_to_end(*arguments: str, log: Path, extra: Mapping[str, str] | None = None) -> tuple[int, str]:
+    with running_services(*arguments, log=log, extra=extra) as process:
         return process.wait(_TIMEOUT_S), log.read_text()
 
 
@@ -56,19 +64,134 @@ def ask(port: int, root: str) -> int:
     return version
 
 
-@pytest.mark.parametrize(
-    ("root", "options"), [("$aws", ()), ("aws", ("--root", "aws", "--share", "shadow", "--client-id", "one"))]
-)
+def log_events(log: Path) -> dict[str, dict[str, Any]]:
+    """The last line of each event."""
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.endswith("}")]
+    return {str(line["event"]): line for line in lines}
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_shadows_are_served_until_a_signal(
-    mosquitto: Mosquitto, tmp_path: Path, root: str, options: tuple[str, ...], number: signal.Signals
+def test_shadows_are_served_until_a_signal_and_outlive_the_process(
+    mosquitto: Mosquitto, tmp_path: Path, number: signal.Signals
 ) -> None:
     log = tmp_path / "log"
-    with running_services("--broker", f"mqtt://127.0.0.1:{mosquitto.port}", *options, log=log) as process:
-        assert ask(mosquitto.port, root) == 1
-        process.send_signal(number)
+    for version in (1, 2):
+        with running_services("--broker", f"mqtt://127.0.0.1:{mosquitto.port}", log=log) as process:
+            assert ask(mosquitto.port, "$aws") == version
+            process.send_signal(number)
+            assert process.wait(_TIMEOUT_S) == 0
+        events = log_events(log)
+        assert list(events)[-1] == "services.stopped"
+        assert "the journal names nobody" in events["services.clients_unknown"]["meaning"]
+        assert "services.shared" not in events
+    assert [path.name for path in (tmp_path / "data").glob("gnomon.db*")] == ["gnomon.db"]
+
+
+def test_without_durability_there_is_neither_a_file_nor_a_lock(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    broker, log = f"mqtt://127.0.0.1:{mosquitto.port}", tmp_path / "log"
+    with running_services("--broker", broker, log=log, extra={"GNOMON_STORAGE__DURABILITY": "memory"}):
+        assert ask(mosquitto.port, "$aws") == 1
+    assert not (tmp_path / "data").exists()
+
+
+def test_a_data_folder_has_one_process(mosquitto: Mosquitto, tmp_path: Path) -> None:
+    broker = f"mqtt://127.0.0.1:{mosquitto.port}"
+    with running_services("--broker", broker, log=tmp_path / "log") as process:
+        assert ask(mosquitto.port, "$aws") == 1
+        code, text = run_to_end("--broker", broker, "--client-id", "other", log=tmp_path / "other")
+        assert code == 3
+        assert f"in use by the server with pid {process.pid}" in text
+
+
+def answer(url: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=10) as reply:  # noqa: S310  (our own)
+            return reply.status, reply.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def test_health_and_metrics_tell_of_the_broker_and_of_the_shadows(
+    mosquitto: Mosquitto, tmp_path: Path
+) -> None:
+    broker, log = f"mqtt://127.0.0.1:{mosquitto.port}", tmp_path / "log"
+    with running_services("--broker", broker, "--http", "http://127.0.0.1:0", log=log):
+        assert ask(mosquitto.port, "$aws") == 1
+        url = log_events(log)["services.started"]["http"]
+        assert answer(f"{url}/ready") == (200, '{"ready":true,"reasons":[]}')
+        _, text = answer(f"{url}/metrics")
+        for line in ("gnomon_shadow_changes_total 1.0", "gnomon_bus_connects_total 1.0"):
+            assert line in text
+        mosquitto.stop()
+        while answer(f"{url}/ready")[0] == 200:
+            pass  # Its end has not come through yet.
+        assert answer(f"{url}/ready") == (503, '{"ready":false,"reasons":["not connected to the broker"]}')
+
+
+async def test_two_processes_share_the_work_and_one_that_is_killed_loses_nothing(
+    mosquitto: Mosquitto, tmp_path: Path, postgresql_url: str
+) -> None:
+    extra = {"GNOMON_STORAGE__URL": postgresql_url, "GNOMON_SHADOW__REQUESTS_PER_SECOND_MAXIMUM": "0"}
+    options = ("--broker", f"mqtt://127.0.0.1:{mosquitto.port}", "--root", "aws", "--share", "shadow")
+
+    with ExitStack() as stack:
+
+        async def start(name: str) -> subprocess.Popen[bytes]:
+            process = stack.enter_context(
+                running_services(*options, "--client-id", name, log=tmp_path / name, extra=extra)
+            )
+            while "bus.connected" not in (tmp_path / name).read_text():
+                assert process.poll() is None, (tmp_path / name).read_text()
+                await asyncio.sleep(0.01)  # Another process writes the log; there is nothing to wait on.
+            return process
+
+        async with asyncio.timeout(50), fleet_on(mosquitto.port) as fleet:
+            one, two = await start("one"), await start("two")
+            async with asyncio.TaskGroup() as writers:
+                writers.create_task(fleet.write_all())
+                for kills in range(3):
+                    while fleet.answers < (kills + 1) * 150:  # noqa: ASYNC110 - two processes are at work
+                        await asyncio.sleep(0.001)
+                    two.kill()
+                    two.wait()
+                    fleet.a_process_died()
+                    two = await start("two")
+            for process in (one, two):
+                process.terminate()
+                assert await asyncio.to_thread(process.wait, _TIMEOUT_S) == 0
+    assert "DUP" in log_events(tmp_path / "one")["services.shared"]["promise"]
+    assert not (tmp_path / "data").exists()
+    await assert_nothing_is_lost_or_doubled(fleet, postgresql_url)
+
+
+def test_a_share_below_dollar_is_warned_of(mosquitto: Mosquitto, tmp_path: Path, postgresql_url: str) -> None:
+    broker, log = f"mqtt://127.0.0.1:{mosquitto.port}", tmp_path / "log"
+    extra = {"GNOMON_STORAGE__URL": postgresql_url}
+    with running_services("--broker", broker, "--share", "shadow", log=log, extra=extra) as process:
+        while "bus.connected" not in log.read_text():
+            assert process.poll() is None
+        process.terminate()
         assert process.wait(_TIMEOUT_S) == 0
-    assert "services.stopped" in log.read_text()
+    assert log_events(log)["services.share_below_dollar"]["level"] == "warning"
+
+
+def test_a_share_needs_a_database_that_is_shared(tmp_path: Path) -> None:
+    code, text = run_to_end("--broker", "mqtt://127.0.0.1:1", "--share", "shadow", log=tmp_path / "log")
+    assert code == 2
+    assert "foreign_broker.share: those who share the work need one PostgreSQL database" in text
+
+
+def test_without_a_share_a_database_has_one_process(
+    mosquitto: Mosquitto, tmp_path: Path, postgresql_url: str
+) -> None:
+    extra = {"GNOMON_STORAGE__URL": postgresql_url}
+    broker = f"mqtt://127.0.0.1:{mosquitto.port}"
+    with running_services("--broker", broker, log=tmp_path / "log", extra=extra):
+        assert ask(mosquitto.port, "$aws") == 1
+        code, text = run_to_end("--broker", broker, log=tmp_path / "other", extra=extra)
+        assert code == 3
+        assert "in use by another server" in text
 
 
 def test_a_broker_that_is_not_there_is_waited_for_and_a_signal_ends_that(tmp_path: Path) -> None:

@@ -16,7 +16,11 @@ def without_tracebacks(server: RunningServer) -> None:
 
 @pytest.fixture(scope="session")
 def mtls_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    with running_server(tmp_path_factory.mktemp("mtls"), "--listen", "mtls://127.0.0.1:0") as server:
+    folder = tmp_path_factory.mktemp("mtls")
+    config = folder / "gnomon.toml"
+    config.write_text("[shadow]\nrequests_per_second_maximum = 0\n")  # Tests ask faster than a thing may.
+    arguments = ("--config", str(config), "--listen", "mtls://127.0.0.1:0")
+    with running_server(folder, *arguments) as server:
         yield Site(server, "mtls")
     without_tracebacks(server)
 

@@ -24,14 +24,12 @@ from fleet import DevelopmentPKI
 from paho_peer import VERSIONS, PahoPeer, Version, client_context
 from server_site import Site, unique
 from shadow import (
-    Document,
+    Changes,
     MemoryShadowStore,
+    Row,
     ShadowKey,
     ShadowService,
     ShadowSettings,
-    Stored,
-    Tombstone,
-    restore_document,
 )
 
 FILE = json.loads((Path(__file__).parent.parent / "vectors" / "shadow_vectors.json").read_text("utf-8"))
@@ -200,9 +198,9 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PreparedServe
         key_of(vector, version): before
         for vector in FILE["vectors"]
         for version in VERSIONS
-        if (before := stored_of(vector["before"])) is not None
+        if (before := row_of(vector["before"])) is not None
     }
-    asyncio.run(server.store.commit(rows))
+    asyncio.run(server.store.commit(Changes(rows, [], {})))
     with capture_logs(), server.running():  # No log of a server among the output of the tests.
         yield server
 
@@ -211,22 +209,19 @@ def key_of(vector: Any, version: Version) -> ShadowKey:
     return ShadowKey(f"{vector['id']}-v{version[0]}", vector["request"].get("shadow"))
 
 
-def stored_of(value: Any) -> Stored | None:
+def row_of(value: Any) -> Row | None:
     if value is None:
         return None
-    if value.get("deleted"):
-        return Tombstone(value["version"], CLOCK)
-    return restore_document(json.dumps(value).encode())
+    document = None if value.get("deleted") else json.dumps(value).encode()
+    return Row(version=value["version"], numbering=CLOCK, changed_at=CLOCK, document=document)
 
 
-def kept_of(stored: Stored | None) -> Any:
-    match stored:
-        case None:
-            return None
-        case Tombstone():
-            return {"deleted": True, "version": stored.version}
-        case Document():
-            return json.loads(stored.encoded)
+def kept_of(row: Row | None) -> Any:
+    if row is None:
+        return None
+    if row.document is None:
+        return {"deleted": True, "version": row.version}
+    return json.loads(row.document)
 
 
 @pytest.mark.parametrize("version", VERSIONS)

@@ -12,10 +12,20 @@ from broker.foreign import ForeignBus
 from bus_site import disconnect, foreign_settings
 from mosquitto import Mosquitto, running_mosquitto
 from paho_peer import PahoPeer
+from shadow.memory_store import MemoryShadowStore
 from shadow.service import ShadowService
-from shadow.store import MemoryShadowStore
 from shadow.topics import ShadowKey
-from shadow_vectors import FILE, NOW, SETTINGS, assert_is_stored, canonical, payload_of, stored_of, with_now
+from shadow_vectors import (
+    FILE,
+    NOW,
+    SETTINGS,
+    assert_is_kept,
+    canonical,
+    changes_of,
+    payload_of,
+    stored_of,
+    with_now,
+)
 
 _numbers = itertools.count(1)
 
@@ -62,10 +72,10 @@ async def follow(mosquitto: Mosquitto, vector: Any, root: str, share: str | None
     key = ShadowKey(vector["thing"], vector["request"].get("shadow"))
     store = MemoryShadowStore()
     if (before := stored_of(vector["before"])) is not None:
-        await store.commit({key: before})
+        await store.commit(changes_of({key: before}))
     seen = await answers(mosquitto, vector, store, root, share)
     assert canonical(seen) == canonical(with_now(vector["expect"]["messages"]))
-    assert_is_stored((await store.load([key])).get(key), vector["expect"]["after"])
+    assert_is_kept((await store.load([key])).get(key), vector["expect"]["after"])
 
 
 @pytest.mark.parametrize("vector", FILE["vectors"], ids=[row["id"] for row in FILE["vectors"]])

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from shadow.commands import Command, Delete, Get, Update
 from shadow.document import Document, Stored, Tombstone, encode, mirror, new_document
-from shadow.engine import Decision, decide, reject
+from shadow.engine import Decision, apply, decide, reject, tell
 from shadow.errors import (
     InternalFailureError,
     RequestError,
@@ -52,6 +52,48 @@ commands = st.builds(Update, states(nulls=True)) | st.builds(Get) | st.builds(De
 @given(stored_values, states(nulls=True))
 def test_every_accepted_update_adds_one_to_the_version(stored: Stored | None, state: Any) -> None:
     assert updated(stored, state).version == (stored.version if stored else 0) + 1
+
+
+@given(stored_values, states(nulls=True))
+def test_the_same_update_twice_leaves_the_same_state(stored: Stored | None, state: Any) -> None:
+    once = updated(stored, state)
+    twice = updated(once, state)
+    assert encode(twice.state) == encode(once.state)
+    assert twice.version == once.version + 1
+
+
+@given(stored_values, states(nulls=True))
+def test_reporting_the_delta_leaves_none(stored: Stored | None, state: Any) -> None:
+    decision = decided(stored, Update(state))
+    if not decision.differing:
+        return
+    assert isinstance(decision.change, Document)
+    delta = json.loads(decision.messages[0].payload)["state"]
+    assert len(delta) == decision.differing
+    followed = decided(decision.change, Update({"reported": delta}))
+    assert followed.differing == 0
+    assert [message.reply for message in followed.messages] == [
+        Reply.UPDATE_DOCUMENTS,
+        Reply.UPDATE_ACCEPTED,
+    ]
+
+
+@given(documents)
+def test_telling_again_is_the_delta_of_the_last_update_without_its_token(document: Document) -> None:
+    decision = decided(document, Update({}))
+    assert isinstance(decision.change, Document)
+    again = tell(decision.change, now=NOW)
+    if again is None:
+        assert decision.differing == 0
+    else:
+        assert again == decision.messages[0]
+
+
+@given(stored_values, states(nulls=True))
+def test_an_update_keeps_its_patch(stored: Stored | None, state: Any) -> None:
+    decision = decided(stored, Update(state))
+    assert decision.patch == encode(state)
+    assert apply(stored, json.loads(decision.patch), now=NOW) == decision.change
 
 
 @given(stored_values, commands)
@@ -147,6 +189,22 @@ def test_document_size_is_exact_at_the_limit() -> None:
     with pytest.raises(TooLargeError) as caught:
         decided(document, patch, settings=ShadowSettings(document_size_maximum=size - 1))
     assert caught.value.client_token == "t"
+
+
+@pytest.mark.parametrize("text", ["x" * 100, "null" * 25])
+def test_a_patch_above_the_limit_is_refused_whether_it_is_seen_early_or_late(text: str) -> None:
+    settings = ShadowSettings(document_size_maximum=90)
+    with pytest.raises(TooLargeError):
+        decided(None, Update({"desired": {"a": text}}), settings=settings)
+    with pytest.raises(VersionConflictError):
+        decided(None, Update({"desired": {"a": text}}, version=3), settings=settings)
+
+
+def test_a_patch_above_the_limit_may_remove() -> None:
+    keys: dict[str, Any] = {str(number): None for number in range(100)}
+    settings = ShadowSettings(document_size_maximum=90)
+    assert updated(None, {"desired": keys}).state == {}
+    assert decided(None, Update({"desired": keys}), settings=settings).change is not None
 
 
 def test_a_document_at_its_limit_may_shrink() -> None:

@@ -1,104 +1,17 @@
 import asyncio
 import json
-from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
-from typing import Any
+from collections.abc import Collection, Mapping
 
 import pytest
 from structlog.testing import capture_logs
 
 from broker.api import Message
-from fakes_bus import FakeBus, Published, request
-from shadow.document import Document, Stored
+from fakes_bus import request
 from shadow.errors import ShadowStoreError
-from shadow.service import ShadowService
-from shadow.settings import ShadowSettings
-from shadow.store import MemoryShadowStore, ShadowStore
+from shadow.memory_store import MemoryShadowStore
+from shadow.records import Changes, Row
 from shadow.topics import ShadowKey
-
-
-class GatedStore(MemoryShadowStore):
-    """Each commit waits until the test answers it: True writes, False fails."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.committing: asyncio.Queue[Mapping[ShadowKey, Stored]] = asyncio.Queue()
-        self.answers: asyncio.Queue[bool] = asyncio.Queue()
-
-    async def commit(self, rows: Mapping[ShadowKey, Stored]) -> None:
-        self.committing.put_nowait(rows)
-        if not await self.answers.get():
-            raise ShadowStoreError
-        await super().commit(rows)
-
-
-class BrokenStore(MemoryShadowStore):
-    """Fails as often as it is told, then works."""
-
-    def __init__(
-        self, *, loads: int = 0, commits: int = 0, error: type[Exception] = ShadowStoreError
-    ) -> None:
-        super().__init__()
-        self.loads, self.commits, self.error = loads, commits, error
-
-    async def load(self, keys: Collection[ShadowKey]) -> Mapping[ShadowKey, Stored]:
-        self.loads -= 1
-        if self.loads >= 0:
-            raise self.error
-        return await super().load(keys)
-
-    async def commit(self, rows: Mapping[ShadowKey, Stored]) -> None:
-        self.commits -= 1
-        if self.commits >= 0:
-            raise self.error
-        await super().commit(rows)
-
-
-class Bench:
-    """A service, its bus and its store."""
-
-    def __init__(self, store: ShadowStore | None = None, **settings: Any) -> None:
-        self.bus = FakeBus()
-        self.service = ShadowService(
-            self.bus, store or MemoryShadowStore(), ShadowSettings(**settings), clock=lambda: 1000.0
-        )
-
-    async def serve(self, *batches: list[Message]) -> list[Published]:
-        """Serve these batches and end."""
-        for batch in batches:
-            self.bus.deliver(*batch)
-        self.bus.close()
-        await self.service.run()
-        return self.bus.published
-
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self.service.run(), name="service")
-            yield
-            self.bus.close()
-
-
-def update(thing: str = "t", value: Any = 1, *, client_id: str = "c", nonce: str = "x") -> Message:
-    body = {"state": {"desired": {"v": value}}, "clientToken": nonce}
-    return request(f"$aws/things/{thing}/shadow/update", body, client_id=client_id)
-
-
-def get(thing: str = "t") -> Message:
-    return request(f"$aws/things/{thing}/shadow/get", {"clientToken": "x"}, client_id="c")
-
-
-def tails(published: list[Published]) -> list[str]:
-    """The published topics from the thing's name on."""
-    return [sent.topic.removeprefix("$aws/things/").replace("/shadow", "") for sent in published]
-
-
-GROUP = ["t/update/delta", "t/update/documents", "t/update/accepted"]
-INTERNAL = {"code": 500, "message": "Internal service failure", "clientToken": "x"}
-
-
-def versions(published: list[Published], tail: str = "/update/accepted") -> list[int]:
-    return [sent.body["version"] for sent in published if sent.topic.endswith(tail)]
+from shadow_bench import GROUP, INTERNAL, Bench, BrokenStore, GatedStore, get, tails, update, versions
 
 
 async def test_it_subscribes_before_it_runs() -> None:
@@ -250,7 +163,7 @@ async def test_answered_requests_are_in_flight_no_more() -> None:
             bench.bus.deliver(update(), get())
             published = await bench.bus.sent(4 * (n + 1))
     assert tails(published) == [*GROUP, "t/get/rejected"] * 3
-    assert bench.service._in_flight == {}
+    assert bench.service._pipeline._in_flight == {}
 
 
 async def test_refused_requests_are_not_in_flight() -> None:
@@ -281,9 +194,8 @@ async def test_wills_retained_messages_and_other_topics_are_ignored() -> None:
 
 async def test_what_goes_wrong_with_one_message_is_logged_once_and_ends_no_other() -> None:
     store = MemoryShadowStore()
-    await store.commit(
-        {ShadowKey("t"): Document({"desired": {"w": 1}}, {}, 1, b"{}")}
-    )  # No metadata: corrupt.
+    row = Row(version=1, numbering=0, changed_at=0, document=b"{}")  # No document: corrupt.
+    await store.commit(Changes({ShadowKey("t"): row}, [], {}))
     bench = Bench(store)
     with capture_logs() as logs:
         published = await bench.serve([update("u"), update("t"), update("u")])
@@ -317,7 +229,7 @@ async def test_what_a_failed_commit_took_away_during_a_load_is_loaded_again() ->
             super().__init__()
             self.is_loading, self.may_load = asyncio.Event(), asyncio.Event()
 
-        async def load(self, keys: Collection[ShadowKey]) -> Mapping[ShadowKey, Stored]:
+        async def load(self, keys: Collection[ShadowKey]) -> Mapping[ShadowKey, Row]:
             if ShadowKey("u") in keys:
                 self.is_loading.set()
                 await self.may_load.wait()

@@ -19,7 +19,6 @@ from broker.protocol.packets import (
     TopicName,
 )
 from broker.session import Flow
-from broker.session.records import PutOutbound, PutRetained
 from broker.storage import StoredSession
 from fakes import EngineDriver
 from fakes_client import FakeClient
@@ -43,7 +42,8 @@ def _site() -> tuple[EngineDriver, FakeClient, FakeClient]:
 
 
 def _stored(driver: EngineDriver, client_id: str) -> StoredSession:
-    return driver.snapshot().sessions["default", client_id]  # type: ignore[index]
+    (stored,) = (each for each in driver.snapshot().sessions.values() if each.row.client_id == client_id)
+    return stored
 
 
 @pytest.mark.parametrize("qos", [1, 2])
@@ -54,7 +54,7 @@ def test_no_acknowledgement_comes_before_a_durable_session_has_the_message(qos: 
     assert sender.take() == []
     driver.finish_commit()
     assert sender.take() == [PubAck(packet_id) if qos == 1 else PubRec(packet_id)]
-    assert [each.message.payload for each in _stored(driver, "durable").outbound.values()] == [b"m"]
+    assert [each.message.payload for each in _stored(driver, "durable").in_flight] == [b"m"]
 
 
 @pytest.mark.parametrize("topic", [_FLEETING, _NOBODY])
@@ -89,7 +89,7 @@ def test_a_qos_2_delivery_to_a_durable_session_never_goes_before_the_commit() ->
     assert fleeting.payloads() == [b"m"]
     driver.finish_commit()
     (message,) = durable.messages()
-    (stored,) = _stored(driver, "durable").outbound.values()
+    (stored,) = _stored(driver, "durable").in_flight
     assert (stored.packet_id, stored.flow) == (message.packet_id, Flow.AWAIT_PUBREC)
 
 
@@ -128,7 +128,7 @@ def test_a_repeated_qos_2_message_on_a_new_connection_waits_for_the_same_commit(
     assert sender.take() == []
     driver.finish_commits()
     assert sender.take() == [PubRec(7)]
-    assert len(_stored(driver, "durable").outbound) == 1
+    assert len(_stored(driver, "durable").in_flight) == 1
 
 
 def test_a_repeated_pubrel_on_a_new_connection_waits_for_the_same_commit() -> None:
@@ -244,7 +244,8 @@ def test_a_qos_2_message_arrives_exactly_once_wherever_the_process_dies(commits:
         sender.work()
         receiver.work()
     assert receiver.messages == [b"m", b"n"]
-    assert not _stored(driver, "r").outbound
+    stored = _stored(driver, "r")
+    assert (stored.in_flight, stored.pending_messages) == ([], 0)
     assert not _stored(driver, "s").inbound
 
 
@@ -287,10 +288,9 @@ class _Device:
 
 
 def _durable_payloads(driver: EngineDriver) -> set[bytes]:
-    return {
-        operation.message.payload
-        for operation in driver.operations
-        if isinstance(operation, PutOutbound | PutRetained)
+    payloads = {row.message.payload for changes in driver.changes for row in changes.put.values()}
+    return payloads | {
+        message.payload for changes in driver.changes for message in changes.retained.values() if message
     }
 
 
@@ -316,8 +316,9 @@ def test_acknowledgements_leave_in_the_order_of_arrival(
     expected: list[tuple[type, int]] = []
     got: list[tuple[type, int]] = []
     releasable: list[int] = []
-    payload_of: dict[int, bytes] = {}
-    must_be_stored: set[int] = set()
+    #: By packet id: the message, or a retained one that replaced it before the commit.
+    must_be_stored: dict[int, set[bytes]] = {}
+    retained: dict[bytes, list[set[bytes]]] = {}
 
     def look() -> None:
         for packet in sender.take():
@@ -326,7 +327,7 @@ def test_acknowledgements_leave_in_the_order_of_arrival(
             if isinstance(packet, PubRec):
                 releasable.append(packet.packet_id)
             if not isinstance(packet, PubComp) and packet.packet_id in must_be_stored:
-                assert payload_of[packet.packet_id] in _durable_payloads(driver), "too early"
+                assert must_be_stored[packet.packet_id] & _durable_payloads(driver), "too early"
         assert got == expected[: len(got)]
 
     for step in steps:
@@ -335,11 +336,15 @@ def test_acknowledgements_leave_in_the_order_of_arrival(
             packet_id = sender.packet_id() if qos else 0
             payload = b"m%d" % packet_id
             sender.send(Publish(topic, payload, qos, is_retain, packet_id=packet_id))
+            stored = {payload}
             if qos:
-                payload_of[packet_id] = payload
                 expected.append((PubAck if qos == 1 else PubRec, packet_id))
                 if topic in (_DURABLE, _BOTH) or is_retain:
-                    must_be_stored.add(packet_id)
+                    must_be_stored[packet_id] = stored
+            if is_retain and topic not in (_DURABLE, _BOTH):
+                for replaced in retained.setdefault(topic, []):
+                    replaced.add(payload)
+                retained[topic].append(stored)
         elif step[0] == "commit" and driver.committing is not None:
             driver.finish_commit()
         elif step[0] == "release" and releasable:

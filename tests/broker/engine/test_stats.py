@@ -158,7 +158,7 @@ def test_statistics_are_retained_beyond_the_limit_for_clients() -> None:
     assert driver.engine.stats.retained_refused == 1
     retained = driver.engine.state.tenants["default"].retained
     assert len(retained) == 3
-    assert [operation for operation in driver.operations if b"$SYS" in repr(operation).encode()] == []
+    assert [changes for changes in driver.changes if "$SYS" in repr(changes)] == []
     driver.publish(b"$SYS/broker/b", b"", is_retain=True)
     driver.publish(b"$SYS/broker/a", b"", is_retain=True)
     assert driver.engine.state.tenants["default"].statistics == 0

@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import pytest
 
+from broker.api import BusClosedError
 from broker.foreign import BusRefusedError, ForeignBus
 from broker.foreign_settings import ForeignBusSettings
 from broker.protocol.codec import encode_packet
@@ -170,3 +171,45 @@ async def test_a_flood_is_not_read_beyond_the_limit() -> None:
             size += sum(len(message.payload) for message in batch)
         # What one more read may bring, at most 256 KiB.
         assert size < high + 256 * 1024
+
+
+async def test_settled_waits_until_the_broker_has_everything() -> None:
+    published, take_it = asyncio.Event(), asyncio.Event()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1000)
+        writer.write(CONNACK)
+        await reader.read(1000)
+        published.set()
+        await take_it.wait()
+        writer.write(encode_packet(PubAck(1), V5))
+        await reader.read(1000)
+
+    async with fake_broker(handle) as port, running(foreign_settings(port)) as bus:
+        await bus.wait_connected()
+        bus.publish("a", b"", qos=1)
+        async with asyncio.TaskGroup() as group:
+            settling = group.create_task(bus.settled())
+            await published.wait()
+            assert not settling.done()
+            take_it.set()
+        bus.publish("a", b"", qos=0)
+        await bus.settled()
+
+
+async def test_settled_does_not_outlive_the_bus() -> None:
+    bus = ForeignBus(foreign_settings(1, drain_s=0.01))
+    bus.publish("a", b"", qos=1)
+    async with asyncio.TaskGroup() as group:
+        group.create_task(bus.run())
+        settling = group.create_task(_is_refused(bus))
+        await bus.finish()
+    assert settling.result()
+
+
+async def _is_refused(bus: ForeignBus) -> bool:
+    try:
+        await bus.settled()
+    except BusClosedError:
+        return True
+    return False

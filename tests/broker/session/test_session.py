@@ -75,7 +75,7 @@ def test_a_qos_2_delivery_that_was_never_sent_comes_without_dup() -> None:
     assert peer.deliver(b"m", 2) == []
     peer.session.detach(NOW)
     peer.connection = None
-    _, commit = journal.take()
+    _, commit = journal.take(NOW)
     commit.finish(NOW)
     assert peer.attach() == [Publish(TopicName(b"t"), b"m", 2, False, False, 1)]
 
@@ -88,7 +88,7 @@ def test_a_smaller_receive_maximum_holds_for_what_is_sent_again_and_what_waits_f
         peer.deliver(payload, 2)
     peer.session.detach(NOW)
     peer.attach(receive_maximum=1)
-    _, commit = journal.take()
+    _, commit = journal.take(NOW)
     commit.finish(NOW)
     assert _payloads(peer.take()) == [b"1"]
     peer.session.handle_pubrec(1, ReasonCode.QUOTA_EXCEEDED, NOW)
@@ -129,7 +129,7 @@ def test_a_durable_message_too_large_for_the_client_does_not_hold_up_the_next() 
     peer.attach(receive_maximum=1, maximum_packet_size=20)
     peer.deliver(b"x" * 100, 2)
     peer.deliver(b"small", 1)
-    _, commit = journal.take()
+    _, commit = journal.take(NOW)
     commit.finish(NOW)
     assert _payloads(peer.take()) == [b"small"]
 
@@ -198,7 +198,7 @@ def test_every_answer_about_inbound_ids_waits_for_their_last_change() -> None:
     session = Peer(journal=journal).session
     accepted = session.accept_inbound(7)
     assert accepted is journal.commit
-    journal.take()
+    journal.take(NOW)
     _, released = session.release_inbound(7)
     assert released is journal.commit
     assert session.release_inbound(7)[1] is released

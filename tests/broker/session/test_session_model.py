@@ -17,14 +17,14 @@ from broker.protocol.packets import (
 )
 from broker.protocol.reason_codes import ReasonCode
 from broker.session import (
+    Changes,
     Commit,
+    DeliveryRow,
     Flow,
     Journal,
-    Operation,
 )
-from broker.session.records import PutSession
-from broker.storage import MemoryStore, StoredOutbound
-from session_peer import KEY, NOW, Peer
+from broker.storage import MemoryStore, StoredSession
+from session_peer import NOW, Peer
 
 
 class SessionMachine(RuleBasedStateMachine):
@@ -44,8 +44,8 @@ class SessionMachine(RuleBasedStateMachine):
         )
         self.session = self.peer.session
         self.store = MemoryStore()
-        self.store.commit([PutSession(*KEY, 100, None, None)])
-        self.groups: deque[tuple[list[Operation], Commit]] = deque()
+        self.session.store()
+        self.groups: deque[tuple[Changes, Commit]] = deque()
         # The model of the Session.
         self.waiting: deque[int] = deque()
         self.unfinished: set[int] = set()
@@ -104,16 +104,16 @@ class SessionMachine(RuleBasedStateMachine):
             self.take(self.peer.take())
 
     @rule()
-    @precondition(lambda self: self.journal is not None and self.journal.operations)
+    @precondition(lambda self: bool(self.journal))
     def hand_over_a_group(self) -> None:
         assert self.journal is not None
-        self.groups.append(self.journal.take())
+        self.groups.append(self.journal.take(NOW))
 
     @rule()
     @precondition(lambda self: self.groups)
     def finish_a_commit(self) -> None:
-        operations, commit = self.groups.popleft()
-        self.store.commit(operations)
+        changes, commit = self.groups.popleft()
+        self.store.commit(changes)
         commit.finish(NOW)
         self.take(self.peer.take())
 
@@ -214,14 +214,17 @@ class SessionMachine(RuleBasedStateMachine):
 
     def check_stored(self, packet_id: int, flow: Flow) -> None:
         if self.journal is not None:
-            kept = [stored for stored in self.stored().values() if stored.packet_id == packet_id]
+            kept = [stored for stored in self.in_flight() if stored.packet_id == packet_id]
             assert [stored.flow for stored in kept] == [flow], "durable before it is used"
 
-    def stored(self) -> dict[int, StoredOutbound]:
+    def stored(self) -> StoredSession:
         with pytest.raises(StopIteration) as stop:
             self.store.load().send(None)
-        outbound: dict[int, StoredOutbound] = stop.value.value.sessions[KEY].outbound
-        return outbound
+        stored: StoredSession = stop.value.value.sessions[self.session.number]
+        return stored
+
+    def in_flight(self) -> list[DeliveryRow]:
+        return self.stored().in_flight
 
     @invariant()
     def the_session_holds_what_the_model_holds(self) -> None:
@@ -251,8 +254,8 @@ class SessionMachine(RuleBasedStateMachine):
             self.attach(V5, 3)
         elif not self.session.is_writable:
             self.congest_or_relieve()
-        while self.outstanding or self.groups or (self.journal is not None and self.journal.operations):
-            if self.journal is not None and self.journal.operations:
+        while self.outstanding or self.groups or self.journal:
+            if self.journal:
                 self.hand_over_a_group()
             while self.groups:
                 self.finish_a_commit()
@@ -271,7 +274,7 @@ class SessionMachine(RuleBasedStateMachine):
         assert self.seen == self.accepted, "nothing is lost"
         assert not self.session.in_flight
         if self.journal is not None:
-            assert not self.stored()
+            assert (self.stored().in_flight, self.stored().pending_messages) == ([], 0)
 
 
 TestSessionAgainstModel = SessionMachine.TestCase

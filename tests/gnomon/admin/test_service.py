@@ -17,6 +17,7 @@ from fakes import FakePermissions
 from fakes_bus import FakeBus
 from gnomon.admin import AdminService
 from gnomon.admin.traces import TRACES_MAXIMUM
+from shadow import MemoryShadowStore, ShadowService, ShadowSettings
 
 REPLY = "$gnomon/admin/v1/reply/ada-1/x"
 
@@ -86,6 +87,7 @@ def session_of(client_id: str) -> SessionInfo:
         pending_messages=0,
         pending_bytes=0,
         in_flight_messages=0,
+        dropped_messages=0,
     )
 
 
@@ -123,7 +125,8 @@ class Site:
     def __init__(self, broker: FakeBroker) -> None:
         self.broker = broker
         self.bus = RememberingBus()
-        self.service = AdminService(self.bus, broker, tenant="red")
+        shadows = ShadowService(FakeBus(), MemoryShadowStore(), ShadowSettings())
+        self.service = AdminService(self.bus, broker, shadows, tenant="red")
 
     async def ask(self, message: Message) -> list[Any]:
         """What is published until the request was dealt with."""

@@ -1,22 +1,26 @@
 """A latency histogram that is cheap to fill and merges over processes.
 
-Knows: buckets of one part in sixteen, so that a quantile is at most 6 % too high.
+Knows: buckets of one part in thirty-two, so that a quantile is at most 3.2 % too high.
 Does not know: what is measured.
+Spec: none.
+
+A kept library (hdrhistogram) does the same at twice the price a value.
 """
 
 from collections import Counter
+from collections.abc import Mapping
 from typing import Final
 
-_SUBBUCKET_BITS: Final = 4
+_SUBBUCKET_BITS: Final = 5
 _SUBBUCKETS: Final = 1 << _SUBBUCKET_BITS
 
 
 class Histogram:
-    """Counts of nanoseconds by size."""
+    """Counts of nanoseconds by size, from `counts` as another one has them."""
 
     __slots__ = ("counts",)
 
-    def __init__(self, counts: dict[int, int] | None = None) -> None:
+    def __init__(self, counts: Mapping[int, int] | None = None) -> None:
         self.counts: Counter[int] = Counter(counts or {})
 
     def add(self, value_ns: int) -> None:
@@ -39,7 +43,7 @@ class Histogram:
 
 
 def _upper_edge(bucket: int) -> int:
-    """Return the largest value of a bucket: mantissas 16..31 follow each other, one shift after another."""
+    """Return the largest value of a bucket: mantissas 32..63 follow each other, one shift after another."""
     if bucket < 2 * _SUBBUCKETS:
         return bucket
     shift = (bucket >> _SUBBUCKET_BITS) - 1
