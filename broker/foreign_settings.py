@@ -57,7 +57,7 @@ class ForeignBusSettings(BaseModel):
     client_id: Annotated[str, StringConstraints(min_length=1, max_length=256)] | None = None
     """Client id, which must be unique and stay the same. Absent: gnomon-services-HOSTNAME."""
     share: Annotated[str, StringConstraints(pattern=r"^[^/+#\x00]{1,64}$")] | None = None
-    """Group of a shared subscription, so that several processes share the work. Absent: no sharing."""
+    """Shared subscription whose processes share the work; they need one storage.url. Absent: no sharing."""
     keep_alive_s: Annotated[int, Field(ge=5, le=65_535)] = 30
     """Keep alive, in seconds; a broker that is silent for one and a half of them is given up."""
     session_expiry_s: Annotated[int, Field(ge=0, le=0xFFFF_FFFF)] = 3600

@@ -57,6 +57,7 @@ def drain_or_drop(state: EngineState, session: Session) -> None:
         session.ask_for_page()
     else:
         journal.drop_session(session.number)
+        session.restore_pending(0, 0)
 
 
 def take_swept(state: EngineState, swept: SweptDelivery) -> None:

@@ -185,9 +185,10 @@ class Outbox(Sender):
         """
         if self._waiting or not self.is_writable or not self._has_room or self._pending.stored_messages:
             self._stats.unsent += 1
+            pending = self._pending
             # Without a connection nothing is sent soon: what is stored need not be in memory, too.
-            is_stored = self._journal is not None and self.connection is None
-            if not self._pending.offer(delivery, self._record, is_stored=is_stored):
+            in_memory = self._journal is None or (self.connection is not None and pending.has_room)
+            if not pending.offer(delivery, self._record, in_memory=in_memory):
                 self.dropped += 1
         else:
             self._start(delivery, 0, now)

@@ -83,15 +83,20 @@ class Pending:
         return self._waiting_bytes + self._stored_bytes
 
     @property
+    def has_room(self) -> bool:
+        """Whether more should wait in memory, where the store has it as well."""
+        return len(self.waiting) < PAGE_MESSAGES and self._waiting_bytes < PAGE_BYTES
+
+    @property
     def needs_page(self) -> bool:
         """Whether it is time to ask the store for more."""
         return bool(self.stored_messages) and self.page is None and len(self.waiting) <= _LOW_MESSAGES
 
-    def offer(self, delivery: Delivery, record: Callable[[Delivery, int], int], *, is_stored: bool) -> bool:
+    def offer(self, delivery: Delivery, record: Callable[[Delivery, int], int], *, in_memory: bool) -> bool:
         """Queue a delivery, in the place of one that it supersedes or at the end; False where it was dropped.
 
-        `record(delivery, row)` stores it under a row, a new one for 0, and returns the row. `is_stored`: the
-        store has it, and it need not be in memory.
+        `record(delivery, row)` stores it under a row, a new one for 0, and returns the row. Without `in_memory`
+        it waits in the store only; as it does behind others that do.
         """
         message = delivery.message
         size_bytes = delivery.size_bytes()
@@ -106,7 +111,7 @@ class Pending:
             self._stats.dropped_pending_full += 1
             return False
         queued = Queued(delivery, size_bytes, record(delivery, 0))
-        if self.stored_messages or (is_stored and not self._has_room):
+        if self.stored_messages or not in_memory:
             queued.delivery = None
             self.stored_messages += 1
             self._stored_bytes += size_bytes
@@ -187,10 +192,6 @@ class Pending:
             self._stored_bytes = max(self._stored_bytes - size_bytes, 0)
 
     # Private.
-
-    @property
-    def _has_room(self) -> bool:
-        return len(self.waiting) < PAGE_MESSAGES and self._waiting_bytes < PAGE_BYTES
 
     def _supersede(
         self,

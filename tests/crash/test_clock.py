@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from broker.protocol.packets import Publish
+from broker.session import NEVER_EXPIRES
 from crash.checker import violations
 from crash.history import History
 from crash.peer import Peer
@@ -35,14 +36,14 @@ class Scene:
         self.peers = (self.publisher, self.for_ever, self.for_minutes)
         self._context = site.context()
 
-    def _subscriber(self, name: str, **options: int) -> Peer:
+    def _subscriber(self, name: str, *, expiry_s: int = NEVER_EXPIRES) -> Peer:
         def take(packet: Publish) -> None:
             if name == "for-ever":
                 self.received[packet.topic.decode()] = packet
             if packet.topic == b"load/for-ever" and not self.last[name].done():
                 self.last[name].set_result(None)
 
-        return Peer(name, self.history, on_message=take, **options)
+        return Peer(name, self.history, on_message=take, expiry_s=expiry_s)
 
     async def begin(self) -> None:
         await self.site.start()

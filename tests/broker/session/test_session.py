@@ -164,8 +164,7 @@ def test_a_message_in_flight_is_never_superseded() -> None:
 
 
 def test_messages_that_the_client_may_not_receive_any_more_are_forgotten() -> None:
-    journal = Journal()
-    peer = Peer(journal=journal)
+    peer = Peer()
     peer.deliver(b"secret", topic=b"secret")
     peer.deliver(b"open", topic=b"open")
     peer.session.may_receive = lambda topic: topic == b"open"

@@ -81,6 +81,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.sent_again.clear()
 
     @rule(qos=st.sampled_from([1, 2]))
+    @precondition(lambda self: self.journal is None or self.peer.connection is not None)  # Else: test_pages.
     def deliver(self, qos: int) -> None:
         number = self.count = self.count + 1
         is_waiting = bool(self.waiting) or not self.is_writable or len(self.unfinished) >= self.quota
