@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+import asyncpg
 import pytest
 from msgspec.structs import replace
 
@@ -17,8 +18,9 @@ from broker.protocol.packets import ClientId, TopicName
 from broker.session.message import ApplicationMessage
 from broker.session.records import Changes, DeliveryRow, SessionRow
 from broker.storage import MemoryStore, Page, SessionStore, Snapshot
+from broker.storage.postgresql import PostgresqlStore
 from broker.storage.sqlite import MIGRATIONS, SqliteStore
-from storage import SqliteDatabase, StorageSettings
+from storage import PostgresqlDatabase, SqliteDatabase, StorageSettings
 
 #: Opens a store that holds what the last one at the same place left.
 Opening = Callable[[], AbstractAsyncContextManager[SessionStore]]
@@ -56,9 +58,30 @@ async def sqlite() -> AsyncIterator[Opening]:
         yield opening
 
 
+@asynccontextmanager
+async def postgresql(url: str) -> AsyncIterator[Opening]:
+    """A database, emptied: to create one for each example of a property takes too long."""
+    connection = await asyncpg.connect(url)
+    await connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+    await connection.close()
+
+    @asynccontextmanager
+    async def opening() -> AsyncIterator[SessionStore]:
+        database = await PostgresqlDatabase.open(
+            url, StorageSettings(durability="os"), migrations=[MIGRATIONS]
+        )
+        try:
+            yield PostgresqlStore(database)
+        finally:
+            await database.close()
+
+    yield opening
+
+
 CLIENT: Final = ClientId("c")
 
-every_place = pytest.mark.parametrize("place", [memory, sqlite])
+#: The fixture `place` of the contract tests makes places of these.
+every_place = pytest.mark.parametrize("place", [memory, sqlite, postgresql], indirect=True)
 
 
 def new_session(number: int = 1, **values: object) -> SessionRow:

@@ -95,8 +95,8 @@ class Pending:
     def offer(self, delivery: Delivery, record: Callable[[Delivery, int], int], *, in_memory: bool) -> bool:
         """Queue a delivery, in the place of one that it supersedes or at the end; False where it was dropped.
 
-        `record(delivery, row)` stores it under a row, a new one for 0, and returns the row. Without `in_memory`
-        it waits in the store only; as it does behind others that do.
+        `record(delivery, row)` stores it under a row, a new one for 0, and returns the row. Without
+        `in_memory` it waits in the store only; as it does behind others that do.
         """
         message = delivery.message
         size_bytes = delivery.size_bytes()

@@ -13,10 +13,10 @@ from ._postgresql_rows import run
 from ._postgresql_writes import DROP_DELIVERIES
 from .ports import SweptDelivery
 
-#: Parameter: now. Whether there is anything to sweep; readers may ask.
+#: Parameter: now. Whether there is anything to sweep (NULL for no); readers may ask.
 LOOK: Final = (
     "SELECT EXISTS (SELECT FROM dropped_session) OR EXISTS (SELECT FROM released_message)"
-    " OR EXISTS (SELECT FROM delivery WHERE packet_id = 0 AND expires_at <= $1)"
+    " OR (SELECT min(expires_at) FROM delivery WHERE packet_id = 0) <= $1"
 )
 
 _EXPIRED: Final = (
@@ -27,7 +27,7 @@ _EXPIRED: Final = (
 _FIRST_DROPPED: Final = "SELECT number FROM dropped_session ORDER BY number LIMIT $1"
 _FIRST_RELEASED: Final = "SELECT id FROM released_message ORDER BY id LIMIT $1"
 
-# Parameters: numbers of dropped Sessions, how many rows. Others follow when nothing is left of these.
+# Parameters: numbers of dropped Sessions, how many rows.
 _DELETE_LEFT_BEHIND: Final = (
     "DELETE FROM delivery WHERE ctid = ANY (ARRAY("
     "SELECT ctid FROM delivery WHERE packet_id = 0 AND session = ANY ($1::bigint[])"
@@ -37,16 +37,11 @@ _DELETE_LEFT_BEHIND: Final = (
     "DELETE FROM inbound WHERE ctid = ANY (ARRAY("
     "SELECT ctid FROM inbound WHERE session = ANY ($1::bigint[]) LIMIT $2))",
 )
-_FORGET_DROPPED: Final = (
-    "DELETE FROM dropped_session AS dropped WHERE number = ANY ($1::bigint[])"
-    " AND NOT EXISTS (SELECT FROM delivery WHERE packet_id = 0 AND session = dropped.number)"
-    " AND NOT EXISTS (SELECT FROM delivery WHERE packet_id > 0 AND session = dropped.number)"
-    " AND NOT EXISTS (SELECT FROM subscription WHERE session = dropped.number)"
-    " AND NOT EXISTS (SELECT FROM inbound WHERE session = dropped.number)"
-)
+_FORGET_DROPPED: Final = "DELETE FROM dropped_session WHERE number = ANY ($1::bigint[])"
+# With OFFSET 0 each is looked up; without it, the planner may join with all that the table holds.
 _DELETE_UNREFERENCED: Final = (
     "DELETE FROM message WHERE id = ANY ($1::bigint[])"
-    " AND NOT EXISTS (SELECT FROM delivery WHERE delivery.message = message.id)"
+    " AND NOT EXISTS (SELECT FROM delivery WHERE delivery.message = message.id OFFSET 0)"
 )
 _FORGET_RELEASED: Final = "DELETE FROM released_message WHERE id = ANY ($1::bigint[])"
 
@@ -69,18 +64,29 @@ class Sweep:
         Raises:
             asyncpg.PostgresError, OSError: as the server says; the caller rolls back.
         """
-        limit = self._limit
+        # What is looked for is mostly not there, or rare; the planner hopes to find it at once in a scan.
+        await connection.execute("SET LOCAL enable_seqscan = off")
         if self._expired is None:
-            rows = await connection.fetch(_EXPIRED, self._now, limit)
+            rows = await connection.fetch(_EXPIRED, self._now, self._limit)
             self._expired = [SweptDelivery(*row) for row in rows]
         await run(connection, DROP_DELIVERIES, ((swept.row,) for swept in self._expired))
-        dropped = [number for (number,) in await connection.fetch(_FIRST_DROPPED, limit)]
-        if dropped:
-            for statement in _DELETE_LEFT_BEHIND:
-                await connection.execute(statement, dropped, limit)
-            await connection.execute(_FORGET_DROPPED, dropped)
-        released = [number for (number,) in await connection.fetch(_FIRST_RELEASED, limit)]
-        if released:
-            await connection.execute(_DELETE_UNREFERENCED, released)
-            await connection.execute(_FORGET_RELEASED, released)
+        await self._clear_dropped(connection)
+        await self._clear_released(connection)
+        await connection.execute("SET LOCAL enable_seqscan TO DEFAULT")
         return self._expired
+
+    async def _clear_dropped(self, connection: PostgresqlConnection) -> None:
+        """Others follow when nothing is left of the first."""
+        numbers = [number for (number,) in await connection.fetch(_FIRST_DROPPED, self._limit)]
+        if numbers:
+            answers = [
+                await connection.execute(statement, numbers, self._limit) for statement in _DELETE_LEFT_BEHIND
+            ]
+            if all(int(answer.removeprefix("DELETE ")) < self._limit for answer in answers):
+                await connection.execute(_FORGET_DROPPED, numbers)
+
+    async def _clear_released(self, connection: PostgresqlConnection) -> None:
+        numbers = [number for (number,) in await connection.fetch(_FIRST_RELEASED, self._limit)]
+        if numbers:
+            await connection.execute(_DELETE_UNREFERENCED, numbers)
+            await connection.execute(_FORGET_RELEASED, numbers)

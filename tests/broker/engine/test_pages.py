@@ -1,10 +1,13 @@
 """Pending messages that wait in the store, and what is never written there."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from broker.protocol.packets import PubAck, Publish
+from broker.protocol.packets import ClientId, PubAck, Publish
+from broker.session import Session
 from broker.session.pending import PAGE_MESSAGES
 from fakes import EngineDriver, FakePermissions
 from fakes_client import FakeClient
@@ -16,7 +19,7 @@ def _away(driver: EngineDriver, client_id: str = "c", *filters: bytes) -> None:
     client.lose()
 
 
-def _back(driver: EngineDriver, client_id: str = "c", **fields: int) -> FakeClient:
+def _back(driver: EngineDriver, client_id: str = "c", **fields: Any) -> FakeClient:
     return driver.connect(client_id, expiry=1000, is_clean_start=False, **fields)
 
 
@@ -31,8 +34,8 @@ def _take_all(driver: EngineDriver, client: FakeClient) -> list[bytes]:
     return payloads
 
 
-def _session(driver: EngineDriver, client_id: str = "c"):  # type: ignore[no-untyped-def]
-    return driver.engine.state.tenant("default").sessions[client_id]  # type: ignore[index]
+def _session(driver: EngineDriver, client_id: str = "c") -> Session:
+    return driver.engine.state.tenant("default").sessions[ClientId(client_id)]
 
 
 def test_what_waits_for_a_client_that_is_away_is_not_in_memory() -> None:
