@@ -7,9 +7,8 @@ Spec: design: persist, then acknowledge, then publish.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
-from itertools import takewhile
-from typing import Final, TypeAlias
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final, TypeAlias
 
 import structlog
 from msgspec import Struct
@@ -38,10 +37,9 @@ _RETRY_S: Final = 1.0
 _Spawn: TypeAlias = Callable[..., asyncio.Task[None]]
 
 
-class _Outstanding(Struct):
-    """A group of changes that the store has not taken yet; `task` ends when it has."""
+class _Outstanding(Struct, eq=False):
+    """A group of changes that the store has not taken yet."""
 
-    task: asyncio.Task[None]
     changes: Changes
     commit: Commit
 
@@ -74,6 +72,10 @@ class Keeper:
         self._outstanding: deque[_Outstanding] = deque()
         self._next_commit_at = 0.0
         self._timer: asyncio.TimerHandle | None = None
+        self._is_ended = False
+        #: Commits and reads on their way.
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._has_moved = asyncio.Event()
         self._sweeping = spawn(self._sweep(), name="broker:sweep")
 
     def commit_when_due(self) -> None:
@@ -84,7 +86,7 @@ class Keeper:
         disk takes nothing, what came since goes after it in time: it may drop what fills the disk.
         """
         journal = self._engine.state.journal
-        if not journal:
+        if not journal or self._is_ended:
             return
         due = self._next_commit_at
         if self._outstanding:
@@ -105,18 +107,25 @@ class Keeper:
             async with asyncio.timeout(timeout_s):
                 while self._outstanding or self._engine.state.journal:
                     if self._outstanding:
-                        await asyncio.wait((self._outstanding[0].task,))
+                        self._has_moved.clear()
+                        await self._has_moved.wait()
                     else:
                         self._commit()
         except TimeoutError:
             _log.warning("store.changes_left", reason="the store takes nothing; nobody was told that it did")
+        self._is_ended = True
         self._cancel_timer()
-        for outstanding in self._outstanding:
-            outstanding.task.cancel()
+        for task in self._tasks:
+            task.cancel()
 
     def read(self, effect: ReadPending) -> None:
         """Read a page for a Session."""
-        self._spawn(self._read(effect), name="broker:page")
+        self._start(self._read(effect, is_early=False), name="broker:page")
+
+    def _start(self, coroutine: Coroutine[Any, Any, None], *, name: str) -> None:
+        task = self._spawn(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def _cancel_timer(self) -> None:
         if self._timer is not None:
@@ -138,19 +147,22 @@ class Keeper:
         except Exception as error:  # noqa: BLE001  (whatever it was, nobody may go on as if it were stored)
             waiting = _failed(error)
         if waiting is None and self._outstanding:
-            waiting = asyncio.shield(self._outstanding[-1].task)  # Nobody goes before those.
+            waiting = self._store.commit(Changes())  # Nothing to store; but nobody goes before those.
         if waiting is None:
             self._committed(commit)
             return
         is_stuck = bool(self._outstanding)
-        task = self._spawn(self._await_commit(waiting), name="broker:commit")
-        self._outstanding.append(_Outstanding(task, changes, commit))
+        outstanding = _Outstanding(changes, commit)
+        self._outstanding.append(outstanding)
+        self._start(self._await_commit(waiting, outstanding), name="broker:commit")
         if is_stuck:
             self._read_early()
 
-    async def _await_commit(self, waiting: Awaitable[None]) -> None:
+    async def _await_commit(self, waiting: Awaitable[None], outstanding: _Outstanding) -> None:
         await waiting
-        self._committed(self._outstanding.popleft().commit)
+        self._outstanding.remove(outstanding)
+        self._has_moved.set()
+        self._committed(outstanding.commit)
 
     def _committed(self, commit: Commit) -> None:
         self._engine.committed(commit, self._now())
@@ -158,15 +170,31 @@ class Keeper:
 
     def _read_early(self) -> None:
         """Read for those who wait for a commit that may take hours: what they take makes room on the disk."""
-        uncommitted = frozenset(row for each in self._outstanding for row in each.changes.put)
         for each in self._outstanding:
             for effect in self._engine.reads(each.commit):
-                self._spawn(self._read(effect, uncommitted), name="broker:page")
+                self._start(self._read(effect, is_early=True), name="broker:page")
+
+    def _certain(self, page: Page) -> Page:
+        """Return what of a page is as it will be after the commits on their way; more may follow."""
+        journal = self._engine.state.journal
+        groups = [each.changes for each in self._outstanding]
+        if journal is not None:
+            groups.append(journal.changes)
+        gone = {row for changes in groups for row in (*changes.dropped, *changes.moved)}
+        certain = []
+        for delivery in page.deliveries:
+            if any(delivery.row in changes.put for changes in groups):
+                break
+            if delivery.row not in gone:
+                certain.append(delivery)
+        return Page(certain, is_last=False)
 
     async def _sweep(self) -> None:
         """Forget what expired, until cancelled."""
         while True:
             await asyncio.sleep(_SWEEP_S)
+            if self._outstanding:
+                continue  # The disk has enough to do, or takes nothing.
             try:
                 swept = await self._store.sweep(self._now(), messages=_SWEPT_MESSAGES)
             except DatabaseDamagedError:
@@ -176,11 +204,11 @@ class Keeper:
             else:
                 self._engine.take_swept(swept)
 
-    async def _read(self, effect: ReadPending, uncommitted: frozenset[int] | None = None) -> None:
+    async def _read(self, effect: ReadPending, *, is_early: bool) -> None:
         """Read until it works, or is not wanted any more.
 
-        With `uncommitted` before a commit is done: what that changes is not as it will be, nothing is taken
-        from there on; where that leaves nothing, the Session waits for the commit after all.
+        `is_early`: before the commit that it should see; where nothing is certain, the Session waits for that
+        after all.
         """
         async with self._readers:
             while effect.session.page is effect.asked:
@@ -197,18 +225,12 @@ class Keeper:
                     _log.warning("store.read_failed", reason=str(error))
                     await asyncio.sleep(_RETRY_S)
                 else:
-                    if uncommitted is not None:
-                        page = _before(page, uncommitted)
-                    if uncommitted is None or page.deliveries:
+                    if is_early:
+                        page = self._certain(page)
+                    if page.deliveries or not is_early:
                         self._engine.take_page(effect, page, self._now())
                     self._settle()
                     return
-
-
-def _before(page: Page, uncommitted: frozenset[int]) -> Page:
-    """Return what comes before the first of the rows; more may follow."""
-    certain = takewhile(lambda delivery: delivery.row not in uncommitted, page.deliveries)
-    return Page(list(certain), is_last=False)
 
 
 async def _failed(error: Exception) -> None:

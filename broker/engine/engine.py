@@ -219,6 +219,8 @@ class Engine:
                 connection.tap.received(packets, connection.version)
         try:
             self._handle(connection, packets, now)
+            if connection.unacknowledged >= state.limits.receive_maximum:
+                hold(state, connection, Hold.ACKNOWLEDGEMENTS)
             if (
                 state.limits.publish_rate_maximum is not None
                 and connection.state is ConnectionState.CONNECTED

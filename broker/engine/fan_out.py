@@ -5,6 +5,7 @@ Does not know: who published and whether that was allowed, acknowledgements.
 Spec: v5 §3.3.4, §4.8.2; v3.1.1 §3.3.5.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Final
 
@@ -113,23 +114,37 @@ def pass_on_shared(state: EngineState, session: Session, now: float) -> None:
     if not session.in_flight and not session.pending_messages:
         return
     has_ended = state.tenant(session.tenant).sessions.get(session.client_id) is not session
+    # What was stored must not go where nothing is: its publisher was told that it is safe.
+    must_be_durable = session.is_durable and not has_ended
+
+    def is_ready(topic: TopicName, member: Session) -> bool:
+        return _is_ready(topic, member) and (member.is_durable or not must_be_durable)
 
     def is_wanted(delivery: Delivery) -> bool:
         share = delivery.share
-        is_ready = partial(_is_ready, delivery.message.topic)
-        return isinstance(share, SharedGroup) and (has_ended or share.next_member(is_ready) is not None)
+        if not isinstance(share, SharedGroup):
+            return False
+        return has_ended or share.next_member(partial(is_ready, delivery.message.topic)) is not None
 
     for delivery in session.give_up_shared(is_wanted):
         if isinstance(delivery.share, SharedGroup) and not delivery.message.has_expired(now):
-            deliver_shared(state, delivery.share, delivery.message, now)
+            deliver_shared(state, delivery.share, delivery.message, now, is_ready)
 
 
 def deliver_shared(
-    state: EngineState, shared: SharedGroup[Session], message: ApplicationMessage, now: float
+    state: EngineState,
+    shared: SharedGroup[Session],
+    message: ApplicationMessage,
+    now: float,
+    is_ready: Callable[[TopicName, Session], bool] | None = None,
 ) -> None:
-    """Deliver to the member whose turn it is; one that must wait only if nobody is there."""
+    """Deliver to the member whose turn it is; one that must wait only if nobody is there.
+
+    `is_ready` says whom a message can be sent to now; absent: whoever is connected and may receive it.
+    """
     topic = message.topic
-    chosen = shared.next_member(partial(_is_ready, topic)) or shared.next_member(partial(_may_receive, topic))
+    ready = partial(is_ready or _is_ready, topic)
+    chosen = shared.next_member(ready) or shared.next_member(partial(_may_receive, topic))
     if chosen is not None:
         deliver(state, group_of(*chosen), message, now, shared)
 

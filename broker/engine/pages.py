@@ -12,6 +12,8 @@ from ..session.message import Delivery
 from ..session.records import DeliveryRow
 from ..session.session import Session
 from ..storage.ports import Page, SweptDelivery
+from .connection import ServedConnection
+from .effects import Proceed
 from .fan_out import deliver_shared
 from .state import EngineState, Tenant
 
@@ -32,6 +34,9 @@ def take_page(state: EngineState, session: Session, asked: object, page: Page, n
     if tenant.sessions.get(session.client_id) is session:
         session.drop_forbidden()
         session.pump(now)
+        connection = session.connection
+        if isinstance(connection, ServedConnection) and connection.backlog:
+            state.effects.append(Proceed(connection))  # Retained messages wait until nothing is pending.
         return
     for delivery, _ in deliveries:
         share = delivery.share

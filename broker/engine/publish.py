@@ -120,7 +120,10 @@ def _handle_acknowledged(
         if packet.qos == 2:
             session.accept_inbound(packet_id)
         receipt = journal.close_receipt()
-        if journal.size_bytes + journal.taken_bytes > state.limits.journal_bytes_maximum:
+        if (
+            receipt is not None
+            and journal.size_bytes + journal.taken_bytes > state.limits.journal_bytes_maximum
+        ):
             wait_for_store(state, connection)
     if connection.version == V5 and route.audience.is_empty:
         code = ReasonCode.NO_MATCHING_SUBSCRIBERS

@@ -19,10 +19,13 @@ _STATISTICS: Final = b"$SYS/"
 def retain(state: EngineState, tenant: Tenant, message: ApplicationMessage) -> None:
     """Keep, replace or remove the retained message of a topic (v5 [MQTT-3.3.1-5] ff.)."""
     topic = message.topic
+    is_statistic = topic.startswith(_STATISTICS)
     if not message.payload:
         drop_retained(state, tenant, topic)
+        if not is_statistic and state.journal is not None:
+            # Also where nothing is kept: that may not be on disk yet.
+            state.journal.drop_retained(tenant.name, topic)
         return
-    is_statistic = topic.startswith(_STATISTICS)
     if not is_statistic and not _has_room(state, tenant, message):
         state.stats.retained_refused += 1
         return

@@ -132,7 +132,7 @@ class Journal:
 
     def __bool__(self) -> bool:
         """Whether there is anything to commit, or anybody who waits for a commit."""
-        return bool(self.changes or self.commit.reading)
+        return bool(self.changes or self.commit.acknowledging or self.commit.reading)
 
     def continue_from(self, *, next_row: int, next_session: int) -> None:
         """Number rows and Sessions from here on: the store has had the numbers below."""

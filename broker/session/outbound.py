@@ -233,10 +233,11 @@ class Outbox(Sender):
         self._pending.add_page(page, is_last=is_last)
 
     def swept(self, row: int, size_bytes: int) -> None:
-        """The store has forgotten a pending delivery that expired."""
-        self._stats.dropped_expired += 1
-        self.dropped += 1
-        self._pending.swept(row, size_bytes)
+        """The store has forgotten a pending delivery that expired; what is in memory is seen to there."""
+        if row > self._pending.last_row:
+            self._stats.dropped_expired += 1
+            self.dropped += 1
+            self._pending.swept(size_bytes)
 
     def send_committed(self, packet_id: int, now: float) -> None:
         """Go on with a QoS 2 delivery whose state is durable by now, if it still waits for that."""
@@ -331,10 +332,10 @@ class Outbox(Sender):
         flow = Flow.AWAIT_PUBACK if delivery.qos == 1 else Flow.AWAIT_PUBREC
         journal = self._journal
         if journal is not None:
-            if row:
+            if row and delivery.message.expires_at is None:
                 journal.move_delivery(row, packet_id, flow)
-            else:
-                row = journal.put_delivery(self.number, delivery, 0, packet_id, flow)
+            else:  # Put again what expires: a sweep may be deleting it at this moment.
+                row = journal.put_delivery(self.number, delivery, row, packet_id, flow)
             if flow is Flow.AWAIT_PUBREC:
                 in_flight[packet_id] = outbound = Outbound(delivery, flow, row, False)
                 self._await_commit(journal, packet_id, outbound)

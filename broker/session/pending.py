@@ -24,6 +24,7 @@ PAGE_MESSAGES: Final = 512
 PAGE_BYTES: Final = 1024 * 1024
 #: With so few left in memory the next page is asked for.
 _LOW_MESSAGES: Final = PAGE_MESSAGES // 2
+_LOW_BYTES: Final = PAGE_BYTES // 2
 
 
 class Queued(Struct, gc=False):
@@ -90,7 +91,8 @@ class Pending:
     @property
     def needs_page(self) -> bool:
         """Whether it is time to ask the store for more."""
-        return bool(self.stored_messages) and self.page is None and len(self.waiting) <= _LOW_MESSAGES
+        is_low = len(self.waiting) <= _LOW_MESSAGES and self._waiting_bytes <= _LOW_BYTES
+        return bool(self.stored_messages) and self.page is None and is_low
 
     def offer(self, delivery: Delivery, record: Callable[[Delivery, int], int], *, in_memory: bool) -> bool:
         """Queue a delivery, in the place of one that it supersedes or at the end; False where it was dropped.
@@ -118,9 +120,12 @@ class Pending:
             self._since = (self._since[0] + 1, self._since[1] + size_bytes)
         else:
             self._append(queued)
-        # What expires may go from the store at any moment, and its place with it.
-        if key is not None and (queued.delivery is not None or message.expires_at is None):
-            self._superseding[key] = queued
+        if key is not None:
+            # What expires may go from the store at any moment, and its place with it.
+            if queued.delivery is not None or message.expires_at is None:
+                self._superseding[key] = queued
+            else:
+                self._superseding.pop(key, None)
         return True
 
     def pop(self) -> tuple[Delivery, int]:
@@ -149,7 +154,7 @@ class Pending:
         self._stored_bytes += self._waiting_bytes
         for queued in self.waiting:
             if queued.delivery is not None and queued.delivery.message.expires_at is not None:
-                self._unlist(queued.delivery)
+                self._unlist(queued, queued.delivery)
             queued.delivery = None
         self.waiting.clear()
         self._waiting_bytes = 0
@@ -178,16 +183,19 @@ class Pending:
             self._stored_bytes -= queued.size_bytes
             message = delivery.message
             if message.supersede_key is not None:
-                self._superseding[message.topic, message.supersede_key] = queued
+                key = (message.topic, message.supersede_key)
+                listed = self._superseding.get(key)
+                if listed is None or listed.row <= row:  # Else a newer one came meanwhile.
+                    self._superseding[key] = queued
         if is_last:
             self.stored_messages, self._stored_bytes = self._since
         else:
             self.stored_messages = max(self.stored_messages, 1)
             self._stored_bytes = max(self._stored_bytes, 0)
 
-    def swept(self, row: int, size_bytes: int) -> None:
+    def swept(self, size_bytes: int) -> None:
         """The store has forgotten an expired delivery; the last that waits there is left to the page."""
-        if row > self.last_row and self.stored_messages > 1:
+        if self.stored_messages > 1:
             self.stored_messages -= 1
             self._stored_bytes = max(self._stored_bytes - size_bytes, 0)
 
@@ -223,10 +231,13 @@ class Pending:
         delivery = queued.delivery
         assert delivery is not None  # noqa: S101  (what is in memory has one)
         self._waiting_bytes -= queued.size_bytes
-        self._unlist(delivery)
+        self._unlist(queued, delivery)
         return delivery
 
-    def _unlist(self, delivery: Delivery) -> None:
+    def _unlist(self, queued: Queued, delivery: Delivery) -> None:
+        """Let nothing supersede it any more; a newer one of its key may be listed instead."""
         message = delivery.message
         if message.supersede_key is not None:
-            self._superseding.pop((message.topic, message.supersede_key), None)
+            key = (message.topic, message.supersede_key)
+            if self._superseding.get(key) is queued:
+                del self._superseding[key]
