@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from benchmarks.load import durable, shadows
 from benchmarks.load.generator import Generator
 from benchmarks.load.mqttload import MqttLoad
 from benchmarks.load.peers import PEERS, Peer
@@ -34,6 +35,8 @@ examples:
   python benchmarks/run.py --quick --scenario fanin-qos0 --scenario fanin-qos1
   python benchmarks/run.py --peers gnomon,mosquitto --runs 5 --json figures.json
   python benchmarks/run.py --mqttload ~/mqttload/mqttload
+  python benchmarks/run.py --durable --part offline --runs 5
+  python benchmarks/run.py --shadows --part updates --part get
 
 scenarios:
 """
@@ -42,6 +45,10 @@ scenarios:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run what the command line asks for; returns the exit code: 1 where a run failed or was not exact."""
     options = _parse(arguments)
+    if options.durable is not None:
+        return durable.main(options.durable)
+    if options.shadows is not None:
+        return shadows.main(options.shadows)
     # The table needs so much; a narrow terminal may break its lines, but no figure is cut.
     console = Console(width=max(_WIDTH, shutil.get_terminal_size().columns))
     peers, versions = _installed(options.peers.split(","), console)
@@ -100,6 +107,18 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures here")
     parser.add_argument("--quick", action="store_true", help="one run of a quarter of the load")
+    parser.add_argument(
+        "--durable",
+        nargs=argparse.REMAINDER,
+        metavar="ARGS",
+        help="measure durable sessions instead; all that follows is for benchmarks/load/durable.py",
+    )
+    parser.add_argument(
+        "--shadows",
+        nargs=argparse.REMAINDER,
+        metavar="ARGS",
+        help="measure device shadows instead; all that follows is for benchmarks/load/shadows.py",
+    )
     options = parser.parse_args(arguments)
     if unknown := sorted(set(options.peers.split(",")) - PEERS.keys()):
         parser.error(f"argument --peers: unknown broker {unknown[0]!r} (choose from {', '.join(PEERS)})")

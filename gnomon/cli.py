@@ -23,6 +23,7 @@ from .services_command import services
 from .settings import load_settings, settings_schema
 from .settings_text import settings_text
 from .shadow_command import shadow
+from .simulate_command import simulate
 from .storage_command import backup, restore
 from .version import installed_version
 
@@ -142,6 +143,7 @@ cli.add_command(restore)
 cli.add_command(services)
 cli.add_command(session)
 cli.add_command(shadow)
+cli.add_command(simulate)
 cli.add_command(trace)
 
 
@@ -181,38 +183,6 @@ def pki_device(name: str, data: Path, *, as_json: bool) -> None:
 def pki_operator(name: str, data: Path, *, as_json: bool) -> None:
     """Make the certificate of the operator NAME, unless it stands."""
     _show_files(_pki_call(data, "operator", name), as_json=as_json)
-
-
-@cli.group()
-def simulate() -> None:
-    """Run simulated parties against a server."""
-
-
-@simulate.command("devices")
-@data_option
-@click.option("--count", type=click.IntRange(1, 1000), default=3, show_default=True, help="How many devices.")
-@click.option(
-    "--prefix", default="lamp", show_default=True, help="Thing names are PREFIX-1, PREFIX-2 and so on."
-)
-@click.option(
-    "--duration", "duration_s", type=click.FloatRange(min=0), help="Seconds to run; else until Ctrl-C."
-)
-@json_option
-def simulate_devices(data: Path, count: int, prefix: str, duration_s: float | None, *, as_json: bool) -> None:
-    """Connect devices to the server that runs on DATA; they follow their shadows.
-
-    \b
-    Example:
-      gnomon simulate devices --data ./data --count 10 --duration 60
-    """  # noqa: D301
-    from .simulate import run_devices
-
-    names = [f"{prefix}-{number}" for number in range(1, count + 1)]
-    states = run_devices(
-        data, names, duration_s=duration_s, report=lambda text: None if as_json else click.echo(text)
-    )
-    if as_json:
-        click.echo(_dump(states))
 
 
 @cli.command()

@@ -32,8 +32,8 @@ _VERSIONS: Final = """
 """
 _DONE: Final = """
     SELECT request_id, numbering, version FROM shadow_done
-    WHERE tenant = $1 AND request_id = ANY ($2) AND (run <> $3 OR request_id = ANY ($4))
-    AND at > now() - interval '10 minutes'
+    WHERE tenant = $1 AND request_id = ANY ($2)
+    AND (request_id = ANY ($4) OR run <> $3 AND at > now() - interval '10 minutes')
 """
 _PUT_DONE: Final = """
     INSERT INTO shadow_done (tenant, run, request_id, numbering, version)
@@ -44,7 +44,7 @@ _PUT_DONE: Final = """
 _FORGET_DONE: Final = "DELETE FROM shadow_done WHERE tenant = $1 AND run = $2 AND request_id = ANY ($3)"
 _SWEEP_DONE: Final = """
     DELETE FROM shadow_done WHERE (tenant, request_id) IN (
-        SELECT tenant, request_id FROM shadow_done WHERE at < now() - interval '10 minutes'
+        SELECT tenant, request_id FROM shadow_done WHERE at < now() - interval '1 day'
         LIMIT $1 FOR UPDATE SKIP LOCKED)
 """
 
@@ -79,9 +79,9 @@ class PostgresqlSharedStore(PostgresqlShadowStore, SharedShadowStore):
             # The lock was lost under way; what was written was checked when it was written.
 
     async def done(self, request_ids: Collection[str], *, again: Collection[str] = ()) -> Mapping[str, Done]:
-        """Return which of these requests were done lately by another run of some process.
+        """Return which of these requests another run of some process did in the last minutes.
 
-        Of those that came `again` also which this run has done.
+        Of those that came `again` also which any run did in the last day.
 
         Raises:
             ShadowStoreError: they could not be read.

@@ -60,9 +60,9 @@ class SharedShadowStore(ShadowStore, Protocol):
         ...
 
     async def done(self, request_ids: Collection[str], *, again: Collection[str] = ()) -> Mapping[str, Done]:
-        """Return which of these requests were done lately by another run of some process.
+        """Return which of these requests another run of some process did in the last minutes.
 
-        Of those that came `again` also which this run has done.
+        Of those that came `again` also which any run did in the last day.
         """
         ...
 

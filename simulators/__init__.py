@@ -6,9 +6,12 @@ Does not know: the broker's insides.
 
 from .client import Endpoint, SimulatedClient, Version
 from .device import DeviceState, SimulatedDevice
+from .device_process import DeviceFailedError, DeviceProcesses
 from .operator import ShadowView, SimulatedOperator
 
 __all__ = [
+    "DeviceFailedError",
+    "DeviceProcesses",
     "DeviceState",
     "Endpoint",
     "ShadowView",

@@ -85,7 +85,7 @@ class Peer(ABC):
         Raises:
             PeerFailedError: it does not get ready; the text holds its last words.
         """
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
         log = folder / "log.txt"
         with log.open("wb") as output:
             process = subprocess.Popen(

@@ -46,7 +46,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="gnomon-restart-") as folder:
         path = Path(folder) / "gnomon.db"
         began = time.perf_counter()
-        asyncio.run(_fill(path, options.messages, options.sessions))
+        asyncio.run(fill(path, options.messages, options.sessions))
         filled_s = time.perf_counter() - began
         with multiprocessing.get_context("spawn").Pool(1) as pool:  # Memory is measured in a fresh process.
             figures = pool.apply(_restart, (path,))
@@ -54,22 +54,23 @@ def main() -> None:
         print(json.dumps({**vars(options), "fill_s": round(filled_s, 2), **figures}, indent=2))
 
 
-async def _fill(path: Path, messages: int, sessions: int) -> None:
+async def fill(path: Path, messages: int, sessions: int, *, identity: str | None = "CN=device") -> None:
+    """Make a database with so many sessions of one owner and pending messages, spread evenly."""
     database = await SqliteDatabase.open(path, StorageSettings(durability="os"), migrations=[MIGRATIONS])
     store = SqliteStore(database)
-    for changes in _changes(messages, sessions):
+    for changes in _changes(messages, sessions, identity):
         await store.commit(changes)
     await database.close()
 
 
-def _changes(messages: int, sessions: int) -> Iterator[Changes]:
+def _changes(messages: int, sessions: int, identity: str | None) -> Iterator[Changes]:
     for start in range(1, sessions + 1, _ROWS_PER_COMMIT):
         changes = Changes(at=time.time())
         for number in range(start, min(start + _ROWS_PER_COMMIT, sessions + 1)):
             name = f"device-{number:07}"
             topic_filter = TopicFilter(f"cmd/{name}/#".encode())
             changes.sessions[number] = SessionRow(
-                number, "default", ClientId(name), 86_400, time.time(), f"CN={name}"
+                number, "default", ClientId(name), 86_400, time.time(), identity
             )
             changes.subscriptions[number, topic_filter] = Subscription(topic_filter, 1)
         yield changes

@@ -138,16 +138,16 @@ class Engine:
     def reads(self, commit: Commit) -> list[ReadPending]:
         """Return what is to be read for the Sessions that wait for a commit."""
         return [
-            ReadPending(session, session.page, session.page_after)
-            for session in commit.reading
-            if isinstance(session, Session) and session.page is not None
+            ReadPending(session, asked, session.page_after)
+            for session, asked in commit.reading
+            if isinstance(session, Session) and session.page is asked
         ]
 
     def release(self) -> None:
         """Send the acknowledgements that have nothing more to wait for although no commit was done."""
         journal = self.state.journal
         if journal is not None and journal.released:
-            released, journal.released = journal.released, []
+            released, journal.released = journal.released, {}
             for connection in released:
                 connection.release()
             self._resume(released)
@@ -344,7 +344,7 @@ class Engine:
 
     def _resume(self, released: Iterable[Acknowledging]) -> None:
         for connection in released:
-            if isinstance(connection, ServedConnection) and not connection.unacknowledged:
+            if isinstance(connection, ServedConnection) and connection.hold and not connection.unacknowledged:
                 unhold(self.state, connection, Hold.ACKNOWLEDGEMENTS)
 
     def _handle(self, connection: ServedConnection, packets: Sequence[ControlPacket], now: float) -> None:

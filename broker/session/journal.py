@@ -51,13 +51,15 @@ class Commit:
         self.is_done = False
         #: What its changes weigh.
         self.size_bytes = 0
-        self.acknowledging: list[Acknowledging] = []
+        #: Each once, in order.
+        self.acknowledging: dict[Acknowledging, None] = {}
         self.delivering: list[tuple[Delivering, int]] = []
-        self.reading: list[Reading] = []
+        #: With what each of them asked for.
+        self.reading: list[tuple[Reading, object]] = []
 
     def hold(self, connection: Acknowledging) -> None:
         """Let `connection` be released as soon as it is done."""
-        self.acknowledging.append(connection)
+        self.acknowledging[connection] = None
 
     def finish(self, now: float) -> None:
         """The store has the group: let everyone who waits for it go on."""
@@ -119,7 +121,7 @@ class Journal:
         self.is_urgent = False
         self.size_bytes = 0
         self.taken_bytes = 0
-        self.released: list[Acknowledging] = []
+        self.released: dict[Acknowledging, None] = {}
         self._puts = self.changes.put
         self._next_row = 1
         self._next_session = 1
@@ -195,7 +197,7 @@ class Journal:
     def read_after_commit(self, session: Reading) -> None:
         """Let a Session read what waits for it in the store, once everything up to now is there."""
         self.is_urgent = True
-        self.commit.reading.append(session)
+        self.commit.reading.append((session, session.page))
 
     # Deliveries.
 
@@ -253,7 +255,7 @@ class Journal:
         if receipt is not None:
             receipt.open_changes -= 1
             if not receipt.open_changes and receipt.connection is not None:
-                self.released.append(receipt.connection)
+                self.released[receipt.connection] = None
 
     # Everything else.
 

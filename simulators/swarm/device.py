@@ -87,7 +87,7 @@ class SwarmDevice(Party):
         """Count what has no answer at the end."""
         self.tally.counts.unanswered += len(self._waiting)
 
-    def lost(self, reason: str) -> None:
+    def lost(self, reason: str | None) -> None:
         """The connection is gone, or was never made; what was on its way is cut off."""
         self.tally.counts.unanswered += len(self._waiting)
         self.tally.counts.updates_missed += len(self._backlog)

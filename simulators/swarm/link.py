@@ -44,7 +44,7 @@ class Link(asyncio.Protocol):
 
     def connection_lost(self, error: Exception | None) -> None:
         """Tell the party and whoever connects it again."""
-        self.party.lost(reason_of(error))
+        self.party.lost(None if error is None else reason_of(error))
         self._on_lost(self)
 
     def flush(self) -> None:
@@ -65,8 +65,6 @@ class Link(asyncio.Protocol):
             self._transport.close()
 
 
-def reason_of(error: BaseException | None) -> str:
+def reason_of(error: BaseException) -> str:
     """Return why a connection ended or was not made, in few words."""
-    if error is None:
-        return "the server closed the connection"
     return (str(error) or type(error).__name__)[:_REASON_CHARACTERS]

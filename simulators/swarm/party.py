@@ -29,6 +29,7 @@ SECOND_NS: Final = 1_000_000_000
 ANSWER_TIMEOUT_NS: Final = 10 * SECOND_NS
 #: Reason codes from here on are refusals.
 FAILURE: Final = 0x80
+_CLOSED_EARLY: Final = "the server closed the connection before CONNACK; does it accept our certificate?"
 _KEEP_ALIVE_S: Final = 60
 #: How long it may take from the beginning of a connect until the party is ready.
 _READY_TIMEOUT_NS: Final = 30 * SECOND_NS
@@ -124,8 +125,11 @@ class Party:
         self._keep_alive(now_ns)
         self.pump(now_ns)
 
-    def lost(self, reason: str) -> None:
-        """The connection is gone, or was never made; what was on its way is cut off."""
+    def lost(self, reason: str | None) -> None:
+        """The connection is gone (no reason: closed), or was never made; what was on its way is cut off."""
+        if reason is None:
+            is_new = self.connection.state is ClientState.AWAIT_CONNACK
+            reason = _CLOSED_EARLY if is_new else "the server closed the connection"
         if self.is_ready:
             self.tally.counts.connections_lost += 1
         else:

@@ -63,17 +63,7 @@ def make_report(
     """Return the report of a swarm whose processes are merged into one tally."""
     counts = tally.counts
     answered = counts.accepted if scenario.follows_shadow else counts.pubacks
-    errors = {
-        "devices not connected": scenario.devices - ready,
-        "connects failed": counts.connect_failures,
-        "connections lost": counts.connections_lost,
-        "requests refused": counts.refused,
-        "requests unanswered": counts.unanswered,
-        "updates missed": counts.updates_missed,
-        "edits missed": counts.edits_missed,
-        "messages malformed": counts.malformed,
-        "devices drifting": drifting,
-    }
+    standing = {"devices not connected": scenario.devices - ready, "devices drifting": drifting}
     return Report(
         scenario=scenario,
         target=target,
@@ -86,7 +76,7 @@ def make_report(
         latencies={name: latency_of(tally.latencies[name]) for name in LATENCIES},
         refusals={str(code): times for code, times in sorted(tally.refusals.items())},
         failures=dict(tally.failures.most_common()),
-        errors={name: number for name, number in errors.items() if number},
+        errors={**counts.errors, **{name: number for name, number in standing.items() if number}},
         cpu_s=[round(each, 3) for each in cpu_s],
     )
 

@@ -5,6 +5,7 @@ Does not know: connections, clocks (times are nanoseconds and come in), what was
 Spec: AWS IoT device shadow service, document syntax.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from hashlib import shake_128
 from struct import unpack
@@ -19,6 +20,8 @@ Profile = Literal["shadow", "telemetry", "idle"]
 EDITED_KEY: Final = "target"
 #: Requests of one connection on one thing that a shadow service takes at a time.
 IN_FLIGHT_MAXIMUM: Final = 10
+_PREFIX: Final = re.compile(r"[a-zA-Z0-9:_-]{1,50}")
+_LEVEL: Final = re.compile(r"[^/+#\x00]{1,64}")
 _SECOND_NS: Final = 1_000_000_000
 _FRACTION_BYTES: Final = 6
 
@@ -57,17 +60,13 @@ class Scenario(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             ("seed must be 0 or more", self.seed >= 0),
             ("fields must be 1 or more", self.fields >= 1),
             (f"in_flight must be 1 to {IN_FLIGHT_MAXIMUM}", 1 <= self.in_flight <= IN_FLIGHT_MAXIMUM),
-            (
-                "edits must be 0 or more, and telemetry has none",
-                self.edits >= 0 and not self._edits_telemetry,
-            ),
+            ("edits must be 0 or more", self.edits >= 0),
+            ("edits of telemetry must be 0: it follows no shadow", self.follows_shadow or not self.edits),
+            ("prefix must be 1 to 50 characters of a-z A-Z 0-9 : _ -", _PREFIX.fullmatch(self.prefix)),
+            ("root must be one level of a topic", _LEVEL.fullmatch(self.root)),
         ):
             if not is_good:
                 raise ValueError(name)
-
-    @property
-    def _edits_telemetry(self) -> bool:
-        return self.profile == "telemetry" and self.edits > 0
 
     @property
     def follows_shadow(self) -> bool:
@@ -137,6 +136,11 @@ class Schedule:
         self._begin_ns = begin_ns
         self._number = 0
         self._position = 0
+
+    @property
+    def next_ns(self) -> int:
+        """When the next one is due."""
+        return self._begin_ns + int(self._number * self._interval_ns) + self._turns[self._position][0]
 
     def take(self, until_ns: int) -> Iterator[tuple[int, int, int]]:
         """Yield (device, number, when) for all that is due before `until_ns`; numbers count from 0."""

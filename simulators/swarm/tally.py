@@ -59,6 +59,20 @@ class Counts(Struct, kw_only=True, forbid_unknown_fields=True):
     malformed: int = 0
     """Messages of the service that are not what they should be."""
 
+    @property
+    def errors(self) -> dict[str, int]:
+        """What went wrong, and how often; empty where all went well."""
+        errors = {
+            "connects failed": self.connect_failures,
+            "connections lost": self.connections_lost,
+            "requests refused": self.refused,
+            "requests unanswered": self.unanswered,
+            "updates missed": self.updates_missed,
+            "edits missed": self.edits_missed,
+            "messages malformed": self.malformed,
+        }
+        return {name: number for name, number in errors.items() if number}
+
 
 class Tally:
     """Counts, latencies and reasons; the time of the last answer is monotonic nanoseconds."""

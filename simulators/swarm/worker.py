@@ -6,6 +6,7 @@ Spec: none.
 """
 
 import asyncio
+import contextlib
 import enum
 import gc
 import heapq
@@ -39,7 +40,7 @@ _TIMERS_NS: Final = SECOND_NS
 _SETTLE_NS: Final = 15 * SECOND_NS
 #: How long answers are waited for after the load.
 _DRAIN_NS: Final = 15 * SECOND_NS
-_LEAVE_NS: Final = 5 * SECOND_NS
+_LEAVE_TIMEOUT_S: Final = 5.0
 _DIAL_TIMEOUT_S: Final = 30.0
 _DIALS_MAXIMUM: Final = 128
 #: Files that are open besides connections.
@@ -102,7 +103,9 @@ class Worker:
         self._timers: Iterator[Party] = cycle([*self._devices.values(), *self._editors])
         self._told_ns = self._looked_ns = self._timers_ns = 0
         self._begin_ns = self._cpu_ns = 0
+        self._is_loaded = False
         self._is_finished = False
+        self._left = asyncio.Event()
         self._failure: str | None = None
 
     def allow_files(self) -> str | None:
@@ -139,7 +142,7 @@ class Worker:
     def _on_command(self) -> None:
         try:
             command: Command = self._commands.recv()
-        except EOFError:
+        except (EOFError, OSError):
             self._is_finished = True  # Nobody is left to count for.
             return
         now_ns = time.monotonic_ns()
@@ -174,10 +177,6 @@ class Worker:
         gc.freeze()  # What stands now stays until the end: no collection looks at it again.
         self._cpu_ns = time.process_time_ns()
         self._phase = Phase.LOADING
-        if scenario.is_closed_loop:
-            for device in self._devices.values():
-                device.load(time.monotonic_ns())
-                self._flush(device)
 
     def _finish(self) -> None:
         devices = self._devices.values()
@@ -199,9 +198,11 @@ class Worker:
         """Say DISCONNECT everywhere, and give it the time to arrive."""
         for link in list(self._links.values()):
             link.leave()
-        deadline_ns = time.monotonic_ns() + _LEAVE_NS
-        while self._links and time.monotonic_ns() < deadline_ns:
-            await asyncio.sleep(_TICK_S)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LEAVE_TIMEOUT_S):
+                while self._links:
+                    await self._left.wait()
+                    self._left.clear()
 
     # The clock.
 
@@ -219,7 +220,14 @@ class Worker:
             self._commands.send(Progress(self._tally, sum(d.is_ready for d in self._devices.values())))
 
     def _send_due(self, now_ns: int) -> None:
+        if now_ns < self._begin_ns:
+            return
         until_ns = now_ns if self._end_ns is None else min(now_ns, self._end_ns)
+        if self._plan.scenario.is_closed_loop and not self._is_loaded:
+            self._is_loaded = True
+            for device in self._devices.values():
+                device.load(now_ns)
+                self._flush(device)
         if self._updates is not None:
             for number, update, due_ns in self._updates.take(until_ns):
                 device = self._devices[number]
@@ -309,6 +317,7 @@ class Worker:
         party = link.party
         if self._links.get(party) is link:
             del self._links[party]
+            self._left.set()
             if not self._is_finished:
                 self._dial_at(time.monotonic_ns() + party.back_off_ns(), party)
 

@@ -112,3 +112,14 @@ async def test_a_sweep_takes_no_more_than_it_was_asked_for(place: Place) -> None
         assert [len(each) for each in swept] == [3, 3, 1, 0]
         assert {each.row for part in swept for each in part} == set(range(1, 8))
         assert await row_numbers(store) == []
+
+
+@every_place
+async def test_rows_that_shared_a_message_may_all_be_put_again(place: Place) -> None:
+    """As a delivery is that expires and gets its packet id, or that another one supersedes."""
+    shared = new_message(b"shared")
+    again = [new_delivery(row, new_message(b"again %d" % row)) for row in (1, 2, 3)]
+    groups = (put(*(new_delivery(row, shared) for row in (1, 2, 3))), put(*again[:2]), put(again[2]))
+    async with opened(place, *groups) as store:
+        await store.sweep(0.0, messages=10)
+        assert await read(store) == Page(again, True)

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from cryptography.x509.verification import PolicyBuilder, Store
 
-from fleet import CertificateFiles, DevelopmentPKI, PKIError
+from fleet import CertificateFiles, DevelopmentPKI, NameRefusedError, PKIError
 from fleet.certificates import AUTHORITY_LIFE, LEAF_LIFE
 
 DAY = timedelta(days=1)
@@ -261,3 +261,23 @@ def test_many_at_once_agree_on_one_authority(tmp_path: Path) -> None:
     assert sorted(made) == names
     for files in made.values():
         load(files.certificate).verify_directly_issued_by(authority)
+
+
+def test_many_devices_get_what_one_gets_and_keep_it(pki: DevelopmentPKI) -> None:
+    single = pki.ensure_device("one")
+    before = single.certificate.read_bytes()
+    made = pki.ensure_devices(["one", "two", "three"])
+    assert made[0] == single
+    assert single.certificate.read_bytes() == before
+    for name, files in zip(("one", "two", "three"), made, strict=True):
+        assert name_of(load(files.certificate), NameOID.COMMON_NAME) == [name]
+        handshake(pki.ensure_server(), files, host="localhost")
+        assert stat.S_IMODE(files.key.stat().st_mode) == 0o600
+    made[1].key.write_bytes(b"")
+    assert pki.ensure_devices(["two"]) == [made[1]]
+    handshake(pki.ensure_server(), made[1], host="localhost")
+
+
+def test_one_name_that_cannot_be_used_is_refused_among_many(pki: DevelopmentPKI) -> None:
+    with pytest.raises(NameRefusedError, match="use 1 to 64 characters"):
+        pki.ensure_devices(["one", "a/b"])

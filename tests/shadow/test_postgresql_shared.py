@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 
+import asyncpg
 import pytest
 
 from shadow import (
@@ -168,6 +169,24 @@ async def test_what_one_process_has_done_the_others_know_until_it_is_acknowledge
     third.acknowledged = ["x"]
     await one.commit_shared(third)
     assert (await two.done(["x", "y"])).keys() == {"y"}
+
+
+async def test_what_comes_again_is_known_for_longer_and_to_the_process_itself(
+    stores: tuple[PostgresqlSharedStore, PostgresqlSharedStore], postgresql_url: str
+) -> None:
+    one, two = stores
+    first = changes(1, None)
+    first.done = {"x": Done(7, 1), "y": Done(7, 1)}
+    await one.commit_shared(first)
+    assert (await one.done(["x", "y"], again=["y"])).keys() == {"y"}
+    connection = await asyncpg.connect(postgresql_url)
+    await connection.execute("UPDATE shadow_done SET at = at - interval '11 minutes'")
+    await two.sweep(deleted_before=0, journal_before=0, limit=10)
+    assert (await two.done(["x", "y"], again=["y"])).keys() == {"y"}
+    await connection.execute("UPDATE shadow_done SET at = at - interval '1 day'")
+    await connection.close()
+    await two.sweep(deleted_before=0, journal_before=0, limit=10)
+    assert await two.done(["x", "y"], again=["x", "y"]) == {}
 
 
 async def test_nothing_is_done_where_the_commit_failed(

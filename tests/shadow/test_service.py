@@ -132,7 +132,9 @@ async def test_after_a_failed_commit_memory_is_where_the_store_is(error: type[Ex
             published = await bench.bus.sent(5)
     assert published[3].body == INTERNAL
     assert published[4].body["state"]["desired"] == {"v": 1}
-    assert [log["event"] for log in logs] == ["shadow.commit_failed"]
+    assert [(log["event"], log["exc_info"] is None) for log in logs] == [
+        ("shadow.commit_failed", error is ShadowStoreError)
+    ]
 
 
 @pytest.mark.parametrize("error", [ShadowStoreError, OSError])
@@ -142,7 +144,9 @@ async def test_a_failed_load_refuses_its_requests_only(error: type[Exception]) -
     assert tails(published) == ["t/update/rejected", "u/get/rejected", *GROUP]
     assert published[0].body == published[1].body == INTERNAL
     assert versions(published) == [1]
-    assert [log["event"] for log in logs] == ["shadow.load_failed"]
+    assert [(log["event"], log["exc_info"] is None) for log in logs] == [
+        ("shadow.load_failed", error is ShadowStoreError)
+    ]
 
 
 async def test_the_eleventh_request_in_flight_is_throttled() -> None:

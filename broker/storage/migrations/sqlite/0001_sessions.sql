@@ -70,12 +70,16 @@ CREATE TABLE released_message (id INTEGER PRIMARY KEY) STRICT;
 
 CREATE TRIGGER delivery_deleted AFTER DELETE ON delivery WHEN OLD.message IS NOT NULL
 BEGIN
-    INSERT OR IGNORE INTO released_message VALUES (OLD.message);
+    -- Not OR IGNORE: in a trigger the conflict policy of the statement outside counts.
+    INSERT INTO released_message SELECT OLD.message
+    WHERE NOT EXISTS (SELECT 1 FROM released_message WHERE id = OLD.message);
 END;
 
 CREATE TRIGGER delivery_replaced AFTER UPDATE OF message ON delivery WHEN OLD.message IS NOT NULL
 BEGIN
-    INSERT OR IGNORE INTO released_message VALUES (OLD.message);
+    -- Not OR IGNORE: in a trigger the conflict policy of the statement outside counts.
+    INSERT INTO released_message SELECT OLD.message
+    WHERE NOT EXISTS (SELECT 1 FROM released_message WHERE id = OLD.message);
 END;
 
 CREATE TABLE will (
