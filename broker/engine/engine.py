@@ -7,12 +7,10 @@ Spec: v5 §3, §4; v3.1.1 §3, §4.
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
-from typing import Final
 
 from ..access.asking import Question
 from ..access.ports import AccessRefusedError, Continue, EnhancedAuthenticator, Success
 from ..access.principal import ClientCertificate, Principal
-from ..protocol.codec import encode_packet
 from ..protocol.connection import ConnectionState
 from ..protocol.errors import PeerError, UnsupportedProtocolVersionError
 from ..protocol.packets import (
@@ -22,15 +20,9 @@ from ..protocol.packets import (
     Connect,
     ControlPacket,
     Disconnect,
-    PingReq,
     PubAck,
-    PubComp,
     Publish,
-    PubRec,
-    PubRel,
-    Subscribe,
     TopicFilter,
-    Unsubscribe,
 )
 from ..protocol.reason_codes import ReasonCode
 from ..protocol.subscription import Subscription
@@ -46,22 +38,18 @@ from .connection import Hold, ServedConnection
 from .decisions import UndecidedError, handle_decided, postpone
 from .effects import Authorize, Effect, Proceed, ReadPending, ResumeReading
 from .enhanced import handle_auth, handle_method_answer
+from .handlers import HANDLERS
 from .holds import drained, hold, unhold
-from .lifecycle import close_connection, end_connection, handle_disconnect
+from .lifecycle import close_connection, end_connection
 from .mailbox import Mailbox
 from .pages import take_page, take_swept
 from .publish import handle_publish, publish_message
 from .rates import charge
 from .restore import restore
 from .rights import handle_authenticated_again
-from .state import EngineState, Tenant
+from .state import EngineState
 from .stats import Stats
-from .subscribe import handle_subscribe, handle_unsubscribe, send_backlog
-
-# Acknowledgements in their short form, the same in both versions: nearly all there are.
-_PUBREL: Final = b"\x62\x02"
-_PUBCOMP: Final = b"\x70\x02"
-_PINGRESP: Final = b"\xd0\x00"
+from .subscribe import send_backlog
 
 
 class Engine:
@@ -364,7 +352,7 @@ class Engine:
                 elif kind is PubAck:
                     session.handle_puback(packet.packet_id, now)  # type: ignore[union-attr]
                 else:
-                    _HANDLERS[kind](state, tenant, connection, packet, now)
+                    HANDLERS[kind](state, tenant, connection, packet, now)
                     if connection.state is ConnectionState.CLOSED:
                         return
         except UndecidedError as undecided:
@@ -389,61 +377,3 @@ class Engine:
         if connection.congested_since == since and connection.state is ConnectionState.CONNECTED:
             self.state.stats.slow_consumers_closed += 1
             self.close(connection, ReasonCode.QUOTA_EXCEEDED, "took nothing for too long", now)
-
-
-def _handle_pubrec(
-    state: EngineState, tenant: Tenant, connection: ServedConnection, packet: PubRec, now: float
-) -> None:
-    code = connection.attached.handle_pubrec(packet.packet_id, packet.reason_code, now)
-    if code is ReasonCode.SUCCESS:
-        connection.write(_PUBREL + packet.packet_id.to_bytes(2, "big"))
-    elif code is not None:
-        connection.write_packet(PubRel(packet.packet_id, code))
-
-
-def _handle_pubrel(
-    state: EngineState, tenant: Tenant, connection: ServedConnection, packet: PubRel, now: float
-) -> None:
-    code, commit = connection.attached.release_inbound(packet.packet_id)
-    if code is ReasonCode.SUCCESS:
-        connection.acknowledge(_PUBCOMP + packet.packet_id.to_bytes(2, "big"), commit)
-    else:
-        answer = encode_packet(PubComp(packet.packet_id, code), connection.version)
-        connection.acknowledge(answer, commit)
-
-
-def _handle_pubcomp(
-    state: EngineState, tenant: Tenant, connection: ServedConnection, packet: PubComp, now: float
-) -> None:
-    connection.attached.handle_pubcomp(packet.packet_id, now)
-
-
-def _handle_pingreq(
-    state: EngineState, tenant: Tenant, connection: ServedConnection, packet: PingReq, now: float
-) -> None:
-    connection.write(_PINGRESP)
-
-
-def _handle_disconnect(
-    state: EngineState, tenant: Tenant, connection: ServedConnection, packet: Disconnect, now: float
-) -> None:
-    handle_disconnect(state, connection, packet, now)
-
-
-def _handle_auth(
-    state: EngineState, tenant: Tenant, connection: ServedConnection, packet: Auth, now: float
-) -> None:
-    handle_auth(state, connection, packet)
-
-
-#: One handler per packet that a CONNECTED Client may send; PUBLISH and PUBACK are served in the loop.
-_HANDLERS: Final[Mapping[type[ControlPacket], Callable[..., None]]] = {
-    PubRec: _handle_pubrec,
-    PubRel: _handle_pubrel,
-    PubComp: _handle_pubcomp,
-    Subscribe: handle_subscribe,
-    Unsubscribe: handle_unsubscribe,
-    PingReq: _handle_pingreq,
-    Disconnect: _handle_disconnect,
-    Auth: _handle_auth,
-}
