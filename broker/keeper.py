@@ -71,7 +71,9 @@ class Keeper:
         #: On their way to the store: more than one only where the disk takes nothing.
         self._outstanding: deque[_Outstanding] = deque()
         self._next_commit_at = 0.0
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        #: When the timer is due. It need not know: uvloop's has no `when` if that is less than a tick away.
+        self._timer_due = 0.0
         self._is_ended = False
         #: Commits and reads on their way.
         self._tasks: set[asyncio.Task[None]] = set()
@@ -93,12 +95,12 @@ class Keeper:
             due += _STUCK_S
         elif not journal.is_urgent:
             due += _LAZY_S
-        timer = self._timer
         if due <= self._loop.time():
             self._commit()
-        elif timer is None or due < timer.when():
+        elif self._timer is None or due < self._timer_due:
             self._cancel_timer()
             self._timer = self._loop.call_at(due, self._commit)
+            self._timer_due = due
 
     async def finish(self, *, timeout_s: float) -> None:
         """Commit what there is, and return when everything is durable or the time is over."""

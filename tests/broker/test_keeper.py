@@ -1,11 +1,12 @@
 """When the keeper commits, and in which order what is done is told."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+import uvloop
 
 from broker.engine import Engine
 from broker.keeper import Keeper
@@ -148,3 +149,25 @@ async def test_a_damaged_store_ends_the_server() -> None:
     with pytest.raises(ExceptionGroup) as caught:
         await meet_damage()
     assert caught.group_contains(DatabaseDamagedError)
+
+
+@pytest.mark.parametrize("new_loop", [asyncio.SelectorEventLoop, uvloop.new_event_loop])
+def test_changes_within_the_last_tick_before_the_next_commit_are_committed_with_it(
+    new_loop: Callable[[], asyncio.AbstractEventLoop],
+) -> None:
+    """uvloop makes a timer that is due in less than a millisecond into something without a time."""
+
+    async def change() -> list[list[bytes]]:
+        async with _site(interval_s=0.0005) as site:
+            site.change(b"a")
+            site.store.commits[0][1].set_result(None)
+            await site.turn()
+            site.store.begun.clear()
+            site.change(b"b")
+            site.change(b"c")
+            async with asyncio.timeout(5):
+                await site.store.begun.wait()
+            return site.topics()
+
+    with asyncio.Runner(loop_factory=new_loop) as runner:
+        assert runner.run(change()) == [[b"a"], [b"b", b"c"]]
