@@ -22,9 +22,6 @@ def retain(state: EngineState, tenant: Tenant, message: ApplicationMessage) -> N
     is_statistic = topic.startswith(_STATISTICS)
     if not message.payload:
         drop_retained(state, tenant, topic)
-        if not is_statistic and state.journal is not None:
-            # Also where nothing is kept: that may not be on disk yet.
-            state.journal.drop_retained(tenant.name, topic)
         return
     if not is_statistic and not _has_room(state, tenant, message):
         state.stats.retained_refused += 1
@@ -52,15 +49,17 @@ def keep_retained(state: EngineState, tenant: Tenant, message: ApplicationMessag
 
 
 def drop_retained(state: EngineState, tenant: Tenant, topic: TopicName) -> None:
-    """Forget the retained message of a topic if it has one."""
+    """Forget the retained message of a topic if it has one.
+
+    The store is told also where there is none: that the last one is gone may not be on disk yet.
+    """
     _cancel_expiry(state, tenant, topic)
     removed = tenant.retained.remove(topic)
-    if removed is None:
-        return
-    tenant.retained_bytes -= removed.size_bytes()
-    if topic.startswith(_STATISTICS):
-        tenant.statistics -= 1
-    elif state.journal is not None:
+    is_statistic = topic.startswith(_STATISTICS)
+    if removed is not None:
+        tenant.retained_bytes -= removed.size_bytes()
+        tenant.statistics -= is_statistic
+    if not is_statistic and state.journal is not None:
         state.journal.drop_retained(tenant.name, topic)
 
 

@@ -312,8 +312,7 @@ class Journal:
     def _change_inbound(self, session: int, packet_id: int, is_held: bool) -> Commit:
         self.changes.inbound[session, packet_id] = is_held
         self._count(0)
-        self.is_urgent = True
-        return self.commit
+        return self.awaited()
 
     def _count(self, size_bytes: int) -> None:
         """Count a change that is written whatever comes."""
